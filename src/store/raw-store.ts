@@ -1,0 +1,139 @@
+/**
+ * Port: raw readings (DESIGN 3.2). The head holds what workers wrote per slice: device chunks, and slabs that many
+ * sparse devices share. Sealed rows (compact chunks of a whole bucket, with a generation) stand beside it.
+ *
+ * Contract, the same for every implementation (test/store/raw-store.contract.ts):
+ * - A row is identified by its key; writing it again with the same key replaces it. All writes are idempotent.
+ * - `writeHead` makes chunk rows visible no later than their dirty marks.
+ * - What `writeHead` returned for is readable at once by every thread, survives SIGKILL of the process, and survives
+ *   power loss after the next `flush`.
+ * - No read returns another tenant's rows.
+ */
+import type { SliceId } from '../core/reading.js'
+import type { Bucket } from '../series/partition-plan.js'
+
+/** One device's readings of one slice in one bucket. */
+export interface DeviceChunkRow {
+  readonly tenant: string
+  readonly device: string
+  readonly bucket: Bucket
+  readonly salt: number
+  readonly slice: SliceId
+  /** Tells apart several chunks of one slice and bucket, and merged rows from packed ones. */
+  readonly part: number
+  /** Event times, µs. */
+  readonly minTs: number
+  readonly maxTs: number
+  /** An encoded chunk (src/series/FORMAT.md). */
+  readonly bytes: Uint8Array
+}
+
+/** Readings of sparse devices of one shard, whose event times fall into one minute. */
+export interface SlabRow {
+  readonly tenant: string
+  readonly shard: number
+  /** Event time in µs, a multiple of a minute. */
+  readonly minute: number
+  readonly slice: SliceId
+  /** An encoded slab (src/series/FORMAT.md). */
+  readonly bytes: Uint8Array
+}
+
+/** These metrics of the device have points on that (UTC) day; immutable rows, so writers never read them. */
+export interface SeriesSeenRow {
+  readonly tenant: string
+  readonly device: string
+  /** µs, a multiple of a day. */
+  readonly day: number
+  readonly metrics: readonly string[]
+}
+
+/** Retention decides where a row is stored, so that expiry drops whole windows (docs/adr). */
+export interface RetentionClass {
+  readonly retentionDays: number
+}
+
+export interface HeadWrite {
+  readonly chunks: readonly (DeviceChunkRow & RetentionClass)[]
+  readonly slabs: readonly (SlabRow & RetentionClass)[]
+  readonly seen: readonly (SeriesSeenRow & RetentionClass)[]
+}
+
+/** A seal's number: the highest wins. Compared by epoch, then sequence. */
+export interface Generation {
+  readonly epoch: number
+  readonly sequence: number
+}
+
+export interface SealedBucket {
+  readonly generation: Generation
+  /** Slices whose head rows the sealed rows contain. */
+  readonly covered: readonly SliceId[]
+  readonly chunks: readonly { readonly minTs: number, readonly maxTs: number, readonly bytes: Uint8Array }[]
+}
+
+export interface DeviceRange {
+  readonly tenant: string
+  readonly device: string
+  /** All retention classes the tenant's rows may be stored under. */
+  readonly retentionDays: readonly number[]
+}
+
+export interface BucketRef extends DeviceRange {
+  readonly bucket: Bucket
+  readonly salts: number
+}
+
+export interface DirtyMark {
+  readonly tenant: string
+  readonly device: string
+  readonly bucket: Bucket
+  readonly slice: SliceId
+}
+
+export interface RawStore {
+  writeHead(write: HeadWrite): Promise<void>
+
+  /**
+   * Head chunks of one bucket over all salts whose maxTs >= fromTs and minTs < toTs, in descending order of maxTs
+   * (the newest end first), so that a reader of the newest points can stop early.
+   */
+  scanChunks(ref: BucketRef, fromTs: number, toTs: number): AsyncIterable<DeviceChunkRow>
+
+  /** Slabs of the device's shard with minutes in [fromMinute, toMinute], in descending order of minute. */
+  scanSlabs(tenant: string, shard: number, retentionDays: readonly number[], fromMinute: number, toMinute: number): AsyncIterable<SlabRow>
+
+  /** Days on which the device had points, newest first, with the metrics seen. */
+  scanSeen(range: DeviceRange): AsyncIterable<SeriesSeenRow>
+
+  /** Ids of the slices that have head chunks in the bucket, without their payload. */
+  listHeadSlices(ref: BucketRef): Promise<readonly SliceId[]>
+
+  /** Buckets of a shard of devices that have marks, for the sealer. */
+  scanDirty(tenant: string, shard: number, retentionDays: readonly number[]): AsyncIterable<DirtyMark>
+
+  /** Writes a sealed generation and removes exactly the covered head chunks and their marks. A lower generation than the stored one changes nothing. */
+  writeSealed(ref: BucketRef & RetentionClass, sealed: SealedBucket): Promise<void>
+  readSealed(ref: BucketRef): Promise<SealedBucket | null>
+
+  /**
+   * Slabs that are older than the given mark of their journal, oldest slice first, at most `limit`: what the merger
+   * turns into device chunks.
+   */
+  scanSlabsToMerge(beforeSlice: SliceId, limit: number): AsyncIterable<SlabRow & RetentionClass>
+  /** Writes merged chunks and removes the slabs that they contain. Chunks are visible before slabs go. */
+  replaceSlabs(slabs: readonly (SlabRow & RetentionClass)[], write: HeadWrite): Promise<void>
+
+  /**
+   * Drops whole windows whose every row has expired: window end + keepDays(class) before `nowUs`. Cost is by window,
+   * not by row. Returns the number dropped.
+   */
+  dropExpired(nowUs: number, keepDays: (retentionDays: number) => number): Promise<number>
+
+  /** Everything written before the call is on stable storage when it returns. */
+  flush(): Promise<void>
+  /** Compacts everything, for maintenance and for measuring bytes on disk. */
+  compact(): Promise<void>
+  /** Bytes on disk. */
+  sizeBytes(): Promise<number>
+}
