@@ -69,8 +69,31 @@ export interface LatestQuery {
 
 export type QueryTask = RangeQuery | LatestQuery
 
-/** The answer as JSON bytes, ready to send. */
+/** The answer as JSON bytes, ready to send: an array of readings (range), an object by metric (latest). */
 export interface QueryResult {
   readonly body: Uint8Array<ArrayBuffer>
   readonly readings: number
+  /** Timestamp of the last reading given, µs; null where there is none. */
+  readonly lastTs: number | null
+  /** More readings lie beyond `lastTs` in the query's range. */
+  readonly more: boolean
 }
+
+/** Turns slabs whose slices are older than `before` into device chunks. */
+export interface MergeTask {
+  readonly kind: 'merge'
+  readonly journalId: string
+  /** Marks below this position. */
+  readonly before: number
+  /** Slabs read at most. */
+  readonly slabsMax: number
+}
+
+export interface MergeResult {
+  readonly slabs: number
+  readonly chunkRows: number
+  readonly readings: number
+  readonly cpuMs: number
+}
+
+export type PackWorkerTask = PackTask | MergeTask

@@ -55,4 +55,6 @@ export interface SegmentRef {
   readonly path: string
   /** Position of the segment's first byte (its header). */
   readonly base: number
+  /** Position after the segment's last record, for closed segments: what the file holds beyond is not part of the journal. */
+  readonly end?: number
 }

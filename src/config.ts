@@ -1,0 +1,91 @@
+/**
+ * Configuration: environment variables into one frozen, validated object. A wrong value stops the start with a line that
+ * names the variable and what it accepts. docs/CONFIGURATION.md lists the same table; a test compares them.
+ */
+import { availableParallelism } from 'node:os'
+
+interface Setting<T> {
+  readonly variable: string
+  readonly meaning: string
+  readonly fallback: string
+  parse(text: string): T
+}
+
+class ConfigError extends Error {}
+
+function text (variable: string, fallback: string, meaning: string): Setting<string> {
+  return { variable, meaning, fallback, parse: value => value }
+}
+
+function integer (variable: string, fallback: number, range: readonly [number, number], meaning: string): Setting<number> {
+  return {
+    variable,
+    meaning: `${meaning} (${range[0]} to ${range[1]})`,
+    fallback: String(fallback),
+    parse: value => {
+      const number = Number(value)
+      if (value.trim() === '' || !Number.isInteger(number) || number < range[0] || number > range[1]) throw new ConfigError(`${variable}='${value}': must be a whole number from ${range[0]} to ${range[1]}`)
+      return number
+    }
+  }
+}
+
+function oneOf<T extends string> (variable: string, fallback: T, allowed: readonly T[], meaning: string): Setting<T> {
+  return {
+    variable,
+    meaning: `${meaning} (${allowed.join(', ')})`,
+    fallback,
+    parse: value => {
+      if (!(allowed as readonly string[]).includes(value)) throw new ConfigError(`${variable}='${value}': must be one of ${allowed.join(', ')}`)
+      return value as T
+    }
+  }
+}
+
+const threadsDefault = Math.max(1, Math.min(8, availableParallelism() - 1))
+
+export const settings = {
+  dataDirectory: text('TWINFOLD_DATA', './data', 'Directory of the journal and the embedded store'),
+  host: text('TWINFOLD_HOST', '127.0.0.1', 'Address that MQTT and HTTP bind to; 0.0.0.0 or :: for all interfaces'),
+  mqttPort: integer('TWINFOLD_MQTT_PORT', 1883, [0, 65_535], 'Port of MQTT over TCP; 0 takes any free one'),
+  mqttTlsPort: integer('TWINFOLD_MQTT_TLS_PORT', 8883, [0, 65_535], 'Port of MQTT over TLS, used when TWINFOLD_TLS_KEY and TWINFOLD_TLS_CERT are set'),
+  tlsKeyFile: text('TWINFOLD_TLS_KEY', '', 'PEM file of the TLS private key'),
+  tlsCertFile: text('TWINFOLD_TLS_CERT', '', 'PEM file of the TLS certificate chain'),
+  httpPort: integer('TWINFOLD_HTTP_PORT', 8080, [0, 65_535], 'Port of HTTP and of MQTT over WebSocket (/mqtt); 0 takes any free one'),
+  adminKey: text('TWINFOLD_ADMIN_KEY', '', 'Platform admin key to use instead of a generated one: twa_ and 43 characters of base64url'),
+  logLevel: oneOf('TWINFOLD_LOG', 'info', ['debug', 'info', 'warn', 'error', 'silent'], 'Least severe log line that is written'),
+  readyJson: oneOf('TWINFOLD_READY_JSON', '0', ['0', '1'], 'Print one JSON line with the ports when ready, for scripts'),
+  connectionsMax: integer('TWINFOLD_CONNECTIONS_MAX', 100_000, [1, 1_000_000], 'MQTT connections held at once'),
+  packThreads: integer('TWINFOLD_PACK_THREADS', threadsDefault, [1, 64], 'Threads that pack the journal into rows'),
+  queryThreads: integer('TWINFOLD_QUERY_THREADS', Math.max(1, Math.floor(threadsDefault / 2)), [1, 64], 'Threads that answer queries'),
+  queriesWaitingMax: integer('TWINFOLD_QUERIES_WAITING_MAX', 256, [1, 100_000], 'Queries that may wait for a thread; one more gets 429'),
+  queryTimeoutMs: integer('TWINFOLD_QUERY_TIMEOUT_MS', 30_000, [100, 600_000], 'A query that takes longer is given up'),
+  sliceIntervalMs: integer('TWINFOLD_SLICE_INTERVAL_MS', 100, [5, 10_000], 'Time between two slices of an idle server: the delay from acked to queryable'),
+  lagMsMax: integer('TWINFOLD_LAG_MS_MAX', 1000, [100, 3_600_000], 'Packing backlog, in time, from which senders are slowed'),
+  journalBytesMax: integer('TWINFOLD_JOURNAL_BYTES_MAX', 8 * 1024 ** 3, [256 * 1024 ** 2, 2 ** 50], 'Bytes of journal on disk; slowed at 80 %, refused at 100 %'),
+  journalKeepMs: integer('TWINFOLD_JOURNAL_KEEP_MS', 60_000, [0, 86_400_000], 'How long a packed and flushed segment is kept'),
+  mergeAfterMs: integer('TWINFOLD_MERGE_AFTER_MS', 60_000, [100, 3_600_000], 'Age from which slabs of sparse devices are merged per device')
+} as const
+
+export type Config = { readonly [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['parse']> }
+
+/** @throws Error naming every variable that is wrong. */
+export function readConfig (environment: Readonly<Record<string, string | undefined>>): Config {
+  const values: Record<string, unknown> = {}
+  const wrong: string[] = []
+  for (const [name, setting] of Object.entries(settings)) {
+    try {
+      values[name] = setting.parse(environment[setting.variable] ?? setting.fallback)
+    } catch (error) {
+      wrong.push((error as Error).message)
+    }
+  }
+  const known = new Set<string>(Object.values(settings).map(setting => setting.variable))
+  for (const name of Object.keys(environment)) {
+    if (name.startsWith('TWINFOLD_') && !known.has(name)) wrong.push(`${name} is not a setting; see docs/CONFIGURATION.md`)
+  }
+  if (values.adminKey !== '' && !/^twa_[A-Za-z0-9_-]{43}$/.test(String(values.adminKey))) wrong.push('TWINFOLD_ADMIN_KEY: must be twa_ followed by 43 characters of base64url')
+  if ((values.tlsKeyFile === '') !== (values.tlsCertFile === '')) wrong.push('TWINFOLD_TLS_KEY and TWINFOLD_TLS_CERT belong together: set both or none')
+  if (wrong.length > 0) throw new Error(`the configuration is wrong:\n  ${wrong.join('\n  ')}`)
+  return Object.freeze(values) as Config
+}

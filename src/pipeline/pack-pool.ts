@@ -1,0 +1,40 @@
+/** The packer threads (piscina). A task that throws or whose thread dies is the packer's to repeat. */
+import { Piscina } from 'piscina'
+import type { MergeResult, MergeTask, PackResult, PackTask, PackWorkerTask, StoreSpec } from '../../workers/protocol.js'
+
+export interface PackPoolOptions {
+  readonly store: StoreSpec
+  readonly threads: number
+  /** How long workers may remember tenants and plans, milliseconds. */
+  readonly leaseMs: number
+}
+
+export class PackPool {
+  readonly threads: number
+  readonly #pool: Piscina<PackWorkerTask, PackResult | MergeResult>
+
+  constructor (options: PackPoolOptions) {
+    this.threads = options.threads
+    this.#pool = new Piscina({
+      filename: new URL('../../workers/pack.js', import.meta.url).href,
+      workerData: { store: options.store, leaseMs: options.leaseMs },
+      minThreads: options.threads,
+      maxThreads: options.threads,
+      // The packer hands over no more than it has threads and one merge; the bound is for the day it is wrong.
+      maxQueue: options.threads + 2,
+      atomics: 'disabled'
+    })
+  }
+
+  async pack (task: PackTask): Promise<PackResult> {
+    return await this.#pool.run(task) as PackResult
+  }
+
+  async merge (task: MergeTask): Promise<MergeResult> {
+    return await this.#pool.run(task) as MergeResult
+  }
+
+  async close (): Promise<void> {
+    await this.#pool.close()
+  }
+}

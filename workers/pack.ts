@@ -1,0 +1,16 @@
+/** Thread entry of the packers: slices of the journal into rows, slabs into chunks. One store handle per thread. */
+import { workerData } from 'node:worker_threads'
+import { systemClock } from '../src/core/clock.js'
+import { silentLog } from '../src/core/log.js'
+import { mergeSlabs } from '../src/pipeline/merge-slabs.js'
+import { SlicePacker } from '../src/pipeline/pack-slice.js'
+import { openStore } from '../src/store/open-store.js'
+import type { MergeResult, PackResult, PackWorkerTask, StoreSpec } from './protocol.js'
+
+const { store: spec, leaseMs } = workerData as { store: StoreSpec, leaseMs: number }
+const store = await openStore(spec, { clock: systemClock, log: silentLog, writer: false })
+const packer = new SlicePacker({ store, leaseMs, monotonicMs: systemClock.monotonicMs })
+
+export default async function run (task: PackWorkerTask): Promise<PackResult | MergeResult> {
+  return task.kind === 'pack' ? await packer.pack(task) : await mergeSlabs(store, task, systemClock.monotonicMs)
+}
