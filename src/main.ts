@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { pino } from 'pino'
 import { startDemo, type Demo } from '../simulators/demo.js'
 import { startApp, type App } from './app.js'
+import { compactStore } from './compact.js'
 import { readConfig, settings, type Config } from './config.js'
 import { systemClock } from './core/clock.js'
 
@@ -11,13 +12,16 @@ const usage = `twinfold: IoT telemetry ingestion and digital twins
 
   --demo      create a demo tenant and let a small simulated fleet publish real sensor data
   --help      this text
+  --compact   merge and compact the stored data, then end (the server must not be running)
   --settings  list all settings (environment variables)
 `
 
-function parseArguments (): { demo: boolean, help: boolean, settings: boolean } {
+interface Arguments { readonly demo: boolean, readonly compact: boolean, readonly help: boolean, readonly settings: boolean }
+
+function parseArguments (): Arguments {
   try {
-    const { values } = parseArgs({ options: { demo: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' } } })
-    return { demo: values.demo === true, help: values.help === true, settings: values.settings === true }
+    const { values } = parseArgs({ options: { demo: { type: 'boolean' }, compact: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' } } })
+    return { demo: values.demo === true, compact: values.compact === true, help: values.help === true, settings: values.settings === true }
   } catch (error) {
     process.stderr.write(`twinfold: ${(error as Error).message}\n\n${usage}`)
     process.exit(2)
@@ -43,6 +47,17 @@ try {
 }
 
 const log = pino({ level: config.logLevel, base: undefined, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }))
+if (argumentsGiven.compact) {
+  try {
+    const { slabs, bytesBefore, bytesAfter } = await compactStore(config, { clock: systemClock, log })
+    process.stdout.write(`${slabs} slabs merged, ${bytesBefore} bytes before, ${bytesAfter} bytes after\n`)
+    process.exit(0)
+  } catch (error) {
+    process.stderr.write(`twinfold: ${(error as Error).message}\n`)
+    process.exit(1)
+  }
+}
+
 let app: App | undefined
 let demo: Demo | undefined
 let stopping = false

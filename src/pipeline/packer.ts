@@ -67,7 +67,10 @@ export class Packer {
 
   /** Bytes of the journal that are not packed yet. */
   get backlogBytes (): number {
-    return Math.max(0, this.#options.journal.durableEnd - this.#cursor)
+    const { journal } = this.#options
+    // The last mark's own bytes lie behind the cursor and are nothing to pack.
+    if (this.#order.length === 0 && !this.#marking && journal.unmarkedBytes === 0) return 0
+    return Math.max(0, journal.durableEnd - this.#cursor)
   }
 
   open (): void {

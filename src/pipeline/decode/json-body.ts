@@ -4,7 +4,7 @@
  * others stay. A refusal is passed on only after the rest of the body was found well formed, so none is ever taken back.
  */
 import type { SliceTable } from '../slice-table.js'
-import { isSpace, JsonScanner, skipSpace } from './json-scan.js'
+import { isSpace, type JsonScanner, skipSpace } from './json-scan.js'
 import { JsonReadingWalker } from './json-reading.js'
 import type { ReadingSink } from './reading-sink.js'
 import { Matcher, TemplateBook } from './template.js'

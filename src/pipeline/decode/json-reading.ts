@@ -14,6 +14,7 @@ import { skipSpace, type JsonScanner } from './json-scan.js'
 import { readNumber } from './number.js'
 import { quoted, type ReadingSink } from './reading-sink.js'
 import { HoleKind, holesMax } from './template.js'
+import { TextCache } from './text-cache.js'
 import { timestampFromIso, timestampFromMs } from './timestamp.js'
 
 const quote = 0x22
@@ -34,6 +35,7 @@ export class JsonReadingWalker {
   readonly #sink: ReadingSink
   readonly #scanner: JsonScanner
   readonly #number = new Float64Array(1)
+  readonly #texts = new TextCache()
   #ts = NaN
   #device: string | null = null
   #to = 0
@@ -164,10 +166,7 @@ export class JsonReadingWalker {
     const byte = bytes[at]
     if (!Number.isNaN(this.#ts)) this.learnable = false
     this.#ts = NaN
-    if (byte === 0x6e) {
-      this.learnable = false
-      return at + 4
-    }
+    if (byte === 0x6e) return at + 4
     let end = -1
     if (byte === quote) {
       const text = this.#text(bytes, at)
@@ -189,10 +188,7 @@ export class JsonReadingWalker {
   #deviceName (bytes: Buffer, at: number): number {
     if (this.#device !== null) this.learnable = false
     this.#device = null
-    if (bytes[at] === 0x6e) {
-      this.learnable = false
-      return at + 4
-    }
+    if (bytes[at] === 0x6e) return at + 4
     if (bytes[at] !== quote) {
       this.#sink.refuse('not_a_reading', '"device" is no string')
       return -1
@@ -227,6 +223,6 @@ export class JsonReadingWalker {
     }
     this.#textEnd = end + 1
     this.#textEscaped = escaped
-    return escaped ? JSON.parse(bytes.toString('utf8', at, end + 1)) as string : bytes.toString('utf8', at + 1, end)
+    return escaped ? JSON.parse(bytes.toString('utf8', at, end + 1)) as string : this.#texts.get(bytes, at + 1, end)
   }
 }

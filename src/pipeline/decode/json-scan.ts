@@ -8,7 +8,6 @@
 const openObject = 0x7b
 const closeObject = 0x7d
 const openArray = 0x5b
-const closeArray = 0x5d
 const quote = 0x22
 const backslash = 0x5c
 const comma = 0x2c
@@ -75,6 +74,7 @@ export class JsonScanner {
       at = skipSpace(bytes, at, to)
       const byte = at < to ? bytes[at] : -1
       if (byte === openObject || byte === openArray) {
+        // In ASCII a closing brace or bracket stands two above its opening one.
         const closer = byte + 2
         at = skipSpace(bytes, at + 1, to)
         if (at < to && bytes[at] === closer) {

@@ -9,11 +9,10 @@
 import { isDeviceId } from '../../core/ids.js'
 import { metricNameBytesMax, metricsPerReadingMax, stringValueBytesMax } from '../../core/limits.js'
 import type { DeadLetterReason } from '../../store/dead-letter-store.js'
-import { PointType, type SliceTable } from '../slice-table.js'
+import { PointType, type Shape, type SliceTable } from '../slice-table.js'
 import type { DecodeContext } from './decode-types.js'
 
 /** C0 and C1 control characters, DEL, and halves of surrogate pairs, which have no UTF-8 form. */
-// eslint-disable-next-line no-control-regex
 const forbiddenInName = /[\u0000-\u001f\u007f-\u009f]|\p{Surrogate}/u
 const loneSurrogate = /\p{Surrogate}/u
 /** Characters of a name or id that a detail quotes. */
@@ -42,6 +41,10 @@ export class ReadingSink {
   readonly #metrics = new Int32Array(metricsPerReadingMax)
   readonly #types = new Int32Array(metricsPerReadingMax)
   #context!: DecodeContext
+  /** Shape of the reading stored before, while the current one has had the same names so far; else null. */
+  #followed: Shape | null = null
+  #before: Shape | null = null
+  #epoch = 0
   #firstPoint = 0
   #firstString = 0
   #deviceNumber = -1
@@ -62,6 +65,8 @@ export class ReadingSink {
     this.#knownDeviceNumber = -1
     this.index = 0
     this.several = false
+    if (this.#epoch !== this.table.epoch) this.#before = null
+    this.#epoch = this.table.epoch
   }
 
   begin (): void {
@@ -69,6 +74,7 @@ export class ReadingSink {
     this.problem = ''
     this.detail = ''
     this.count = 0
+    this.#followed = this.#before
     this.#firstPoint = table.points
     this.#firstString = table.strings.length
     this.deviceId = this.#context.device
@@ -112,6 +118,7 @@ export class ReadingSink {
   nothing (name: string): void {
     const place = this.#placeOf(name)
     if (place === -1) return
+    this.#followed = null
     const { pointValue } = this.table
     const first = this.#firstPoint
     for (let i = place; i + 1 < this.count; i++) {
@@ -121,11 +128,6 @@ export class ReadingSink {
     }
     this.count--
     this.table.points--
-  }
-
-  /** Whether the reading has a value of that name already. */
-  has (name: string): boolean {
-    return this.#placeOf(name) !== -1
   }
 
   /** The device that a reading of a multi-device body names. */
@@ -160,10 +162,21 @@ export class ReadingSink {
    */
   finish (ts: number): boolean {
     if (this.count === 0) return this.refuse('empty', 'the reading holds no value')
-    const metrics = Array.from(this.#metrics.subarray(0, this.count))
-    const types = Array.from(this.#types.subarray(0, this.count))
-    this.shapeStored = this.table.shapeId(metrics, types)
+    this.shapeStored = this.#shape()
     return this.finishShape(ts, this.shapeStored)
+  }
+
+  #shape (): number {
+    const { count } = this
+    const followed = this.#followed
+    if (followed !== null && followed.types.length === count) {
+      let i = 0
+      while (i < count && followed.types[i] === this.#types[i]) i++
+      if (i === count) return followed.id
+    }
+    const id = this.table.shapeId(Array.from(this.#metrics.subarray(0, count)), Array.from(this.#types.subarray(0, count)))
+    this.#before = this.table.shapes[id]
+    return id
   }
 
   /** As `finish`, for a reading whose points already stand in the table in the order of `shape`. */
@@ -194,7 +207,7 @@ export class ReadingSink {
   }
 
   #placeOf (name: string): number {
-    if (this.count === 0) return -1
+    if (this.count === 0 || name.length > metricNameBytesMax) return -1
     return this.#place(this.table.metricId(name))
   }
 
@@ -207,22 +220,43 @@ export class ReadingSink {
   }
 
   #put (name: string, type: number, value: number): boolean {
+    const followed = this.#followed
+    const { table, count } = this
+    if (followed !== null && count < followed.metrics.length && table.metrics[followed.metrics[count]] === name) {
+      // The names so far are those of a legal reading, in its order: this one is legal too, and new.
+      this.#add(followed.metrics[count], type, value)
+      return true
+    }
+    return this.#putUnexpected(name, type, value)
+  }
+
+  /** Adds a metric that the reading does not have yet. */
+  #add (metric: number, type: number, value: number): void {
+    const { table } = this
+    const place = this.count++
+    table.reservePoints(1)
+    table.points++
+    this.#metrics[place] = metric
+    this.#types[place] = type
+    table.pointValue[this.#firstPoint + place] = value
+  }
+
+  #putUnexpected (name: string, type: number, value: number): boolean {
+    this.#followed = null
     if (name.length === 0) return this.refuse('metric_name_invalid', 'a metric name is empty')
     if (name.length * 3 > metricNameBytesMax && Buffer.byteLength(name) > metricNameBytesMax) {
       return this.refuse('metric_name_invalid', `metric name ${quoted(name)} is longer than ${metricNameBytesMax} bytes`)
     }
     if (forbiddenInName.test(name)) return this.refuse('metric_name_invalid', `metric name ${quoted(name)} holds a control character or half of a surrogate pair`)
     const metric = this.table.metricId(name)
-    let place = this.#place(metric)
-    if (place === -1) {
-      if (this.count === metricsPerReadingMax) return this.refuse('too_many_metrics', `a reading holds at most ${metricsPerReadingMax} metrics`)
-      place = this.count++
-      this.table.reservePoints(1)
-      this.table.points++
-      this.#metrics[place] = metric
+    const place = this.#place(metric)
+    if (place !== -1) {
+      this.#types[place] = type
+      this.table.pointValue[this.#firstPoint + place] = value
+      return true
     }
-    this.#types[place] = type
-    this.table.pointValue[this.#firstPoint + place] = value
+    if (this.count === metricsPerReadingMax) return this.refuse('too_many_metrics', `a reading holds at most ${metricsPerReadingMax} metrics`)
+    this.#add(metric, type, value)
     return true
   }
 }

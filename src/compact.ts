@@ -1,0 +1,30 @@
+/** Offline maintenance: merges all slabs into device chunks and compacts every window. The server must not be running. */
+import { join } from 'node:path'
+import type { Clock } from './core/clock.js'
+import type { Log } from './core/log.js'
+import type { Config } from './config.js'
+import { mergeSlabs } from './pipeline/merge-slabs.js'
+import { openStore } from './store/open-store.js'
+
+export interface CompactResult {
+  readonly slabs: number
+  readonly bytesBefore: number
+  readonly bytesAfter: number
+}
+
+export async function compactStore (config: Config, { clock, log }: { clock: Clock, log: Log }): Promise<CompactResult> {
+  const store = await openStore({ kind: 'embedded', directory: join(config.dataDirectory, 'store') }, { clock, log, writer: true })
+  try {
+    const bytesBefore = await store.raw.sizeBytes()
+    let slabs = 0
+    for (;;) {
+      const merged = await mergeSlabs(store, { kind: 'merge', journalId: '', before: Infinity, slabsMax: 2000 }, clock.monotonicMs)
+      slabs += merged.slabs
+      if (merged.slabs === 0) break
+    }
+    await store.raw.compact()
+    return { slabs, bytesBefore, bytesAfter: await store.raw.sizeBytes() }
+  } finally {
+    await store.close()
+  }
+}

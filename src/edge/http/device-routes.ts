@@ -1,0 +1,183 @@
+/** Devices of a tenant: registered, changed, and deleted with everything that belongs to them. */
+import type { FastifyInstance } from 'fastify'
+import { TwinfoldError } from '../../core/errors.js'
+import { isDeviceId } from '../../core/ids.js'
+import { deviceIdCharsMax } from '../../core/limits.js'
+import { newCredential } from '../../gate/authenticate.js'
+import type { Device } from '../../tenancy/model.js'
+import { authorizeHook, tenantOf } from './authorize.js'
+import { secretSchema } from './credential-view.js'
+import { nextCursor, storeCursor } from './cursor.js'
+import { requireVisible } from './device-access.js'
+import type { EdgeContext } from './edge-context.js'
+import { isoTime } from './query-time.js'
+import { idParams, pageQuery, pageSchema, routeDocs } from './route-docs.js'
+import type { Schema } from './schema-check.js'
+import { deviceNotFound } from './telemetry-admission.js'
+
+const textSchema: Schema = { type: 'string', maxLength: 256 }
+const deviceIdSchema: Schema = { type: 'string', pattern: `^[A-Za-z0-9._:@\\-]{1,${deviceIdCharsMax}}$` }
+const changeable: Readonly<Record<string, Schema>> = {
+  name: textSchema,
+  type: textSchema,
+  gateway: { type: 'boolean', description: 'May speak for the devices whose gatewayId names it.' },
+  gatewayId: { type: ['string', 'null'], maxLength: deviceIdCharsMax, description: 'A gateway of the same tenant.' }
+}
+const deviceSchema: Schema = {
+  type: 'object',
+  properties: { id: { type: 'string' }, name: { type: 'string' }, type: { type: 'string' }, gateway: { type: 'boolean' }, gatewayId: { type: ['string', 'null'] }, createdAt: { type: 'string', format: 'date-time' } }
+}
+
+interface DeviceChange { readonly name?: string, readonly type?: string, readonly gateway?: boolean, readonly gatewayId?: string | null }
+
+export function deviceView ({ id, name, type, gateway, gatewayId, createdAt }: Device): object {
+  return { id, name, type, gateway, gatewayId, createdAt: isoTime(createdAt) }
+}
+
+async function requireGateway (context: EdgeContext, tenant: string, id: string, gatewayId: string | null | undefined): Promise<void> {
+  if (gatewayId === null || gatewayId === undefined) return
+  const gateway = isDeviceId(gatewayId) && gatewayId !== id ? await context.options.store.getDevice(tenant, gatewayId) : null
+  if (gateway === null || !gateway.gateway) throw new TwinfoldError('invalid_field', `'gatewayId' must name another device of this tenant that is a gateway`, { field: 'gatewayId' })
+}
+
+async function createDevice (context: EdgeContext, tenant: string, body: DeviceChange & { readonly id: string }): Promise<{ device: Device, token: object }> {
+  const { store, clock } = context.options
+  const { id, name = '', type = '', gateway = false, gatewayId = null } = body
+  const device: Device = { tenant, id, name, type, gateway, gatewayId, createdAt: clock.nowUs() }
+  return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
+    await requireGateway(context, tenant, id, gatewayId)
+    if (!await store.createDevice(device)) throw new TwinfoldError('already_exists', `device '${id}' exists already`, { field: 'id' })
+    const { secret, credential } = newCredential('device', tenant, id, 'first token', device.createdAt)
+    await store.putCredential(credential)
+    context.devices.forget(tenant, id)
+    return { device, token: { id: credential.id, role: credential.role, label: credential.label, secret } }
+  })
+}
+
+async function changeDevice (context: EdgeContext, tenant: string, id: string, change: DeviceChange): Promise<Device> {
+  const { store, mqtt } = context.options
+  return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
+    const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
+    if (device === null) throw deviceNotFound(id)
+    await requireGateway(context, tenant, id, change.gatewayId)
+    const { name, type, gateway, gatewayId } = { ...device, ...change }
+    const next: Device = { ...device, name, type, gateway, gatewayId }
+    await store.updateDevice(next)
+    context.devices.forget(tenant, id)
+    // A gateway's open connection remembers for whom it may speak.
+    if (next.gateway !== device.gateway) mqtt.disconnect({ tenant, device: id })
+    if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) mqtt.disconnect({ tenant, device: device.gatewayId })
+    return next
+  })
+}
+
+/** Children of a gateway that goes: a device that is later given its id must not inherit them. */
+async function releaseChildren (context: EdgeContext, tenant: string, gatewayId: string): Promise<void> {
+  const { store } = context.options
+  for (;;) {
+    const { items } = await store.listDevicesOfGateway(tenant, gatewayId, null, 100)
+    if (items.length === 0) return
+    for (const { id } of items) {
+      await context.changes.run(`device\0${tenant}\0${id}`, async () => {
+        const child = await store.getDevice(tenant, id)
+        if (child?.gatewayId === gatewayId) await store.updateDevice({ ...child, gatewayId: null })
+        context.devices.forget(tenant, id)
+      })
+    }
+  }
+}
+
+/**
+ * The erasure is written before the device goes, so that a crash in between leaves no readings behind, and once more after,
+ * so that it also covers what was accepted meanwhile. Returns its stamp.
+ */
+async function deleteDevice (context: EdgeContext, tenant: string, id: string): Promise<number> {
+  const { store, authenticator, mqtt } = context.options
+  return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
+    const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
+    if (device === null) throw deviceNotFound(id)
+    await store.putErasure({ tenant, device: id, stamp: context.stamps.now() })
+    if (device.gateway) await releaseChildren(context, tenant, id)
+    await store.deleteDevice(tenant, id)
+    context.devices.forget(tenant, id)
+    authenticator.forget()
+    mqtt.disconnect({ tenant, device: id })
+    const stamp = context.stamps.now()
+    await store.putErasure({ tenant, device: id, stamp })
+    return stamp
+  })
+}
+
+export function deviceRoutes (context: EdgeContext) {
+  return async (app: FastifyInstance): Promise<void> => {
+    const { store } = context.options
+    const operator = authorizeHook(context, ['operator'])
+    const readers = authorizeHook(context, ['operator', 'application', 'viewer'])
+    const readersAndSelf = authorizeHook(context, ['operator', 'application', 'viewer', 'device'])
+
+    app.post('/devices', {
+      ...routeDocs({
+        summary: 'Register a device',
+        description: 'The answer holds a token of the device, shown this once.',
+        tag: 'devices',
+        body: { type: 'object', required: ['id'], additionalProperties: false, properties: { id: deviceIdSchema, ...changeable } },
+        answers: { 201: { description: 'Registered.', schema: { type: 'object', properties: { device: deviceSchema, token: secretSchema } } } },
+        errors: ['already_exists']
+      }),
+      onRequest: operator
+    }, async (request, reply) => {
+      const { device, token } = await createDevice(context, tenantOf(request), request.body as DeviceChange & { id: string })
+      return await reply.code(201).header('location', `/api/v1/devices/${encodeURIComponent(device.id)}`).send({ device: deviceView(device), token })
+    })
+
+    app.get('/devices', {
+      ...routeDocs({
+        summary: 'List devices',
+        tag: 'devices',
+        query: pageQuery({ gatewayId: { type: 'string', maxLength: deviceIdCharsMax, description: 'Only the devices of that gateway.' } }),
+        answers: { 200: { description: 'A page, in order of id.', schema: pageSchema('devices', deviceSchema) } }
+      }),
+      onRequest: readers
+    }, async request => {
+      const tenant = tenantOf(request)
+      const { limit = 100, cursor, gatewayId } = request.query as { limit?: number, cursor?: string, gatewayId?: string }
+      const query = ['devices', tenant, gatewayId ?? '']
+      const at = storeCursor(query, cursor)
+      const page = gatewayId === undefined ? await store.listDevices(tenant, at, limit) : await store.listDevicesOfGateway(tenant, gatewayId, at, limit)
+      return { devices: page.items.map(deviceView), next: nextCursor(query, page.next) }
+    })
+
+    app.get('/devices/:id', {
+      ...routeDocs({ summary: 'Get a device', tag: 'devices', params: idParams, answers: { 200: { description: 'The device.', schema: deviceSchema } } }),
+      onRequest: readersAndSelf
+    }, async request => {
+      const { id } = request.params as { id: string }
+      await requireVisible(context, request, id)
+      const device = await store.getDevice(tenantOf(request), id)
+      if (device === null) throw deviceNotFound(id)
+      return deviceView(device)
+    })
+
+    app.patch('/devices/:id', {
+      ...routeDocs({
+        summary: 'Change a device',
+        tag: 'devices',
+        params: idParams,
+        body: { type: 'object', minProperties: 1, additionalProperties: false, properties: changeable },
+        answers: { 200: { description: 'The device as it is now.', schema: deviceSchema } }
+      }),
+      onRequest: operator
+    }, async request => deviceView(await changeDevice(context, tenantOf(request), (request.params as { id: string }).id, request.body as DeviceChange)))
+
+    app.delete('/devices/:id', {
+      ...routeDocs({
+        summary: 'Delete a device and everything it sent',
+        description: 'Its tokens are revoked, its connections cut, and its readings no longer answered at once; their bytes go with the next compaction.',
+        tag: 'devices',
+        params: idParams,
+        answers: { 200: { description: 'Deleted.', schema: { type: 'object', properties: { deleted: { type: 'boolean' }, erasedBefore: { type: 'integer', description: 'Readings accepted before this stamp (microseconds) are erased.' } } } } }
+      }),
+      onRequest: operator
+    }, async request => ({ deleted: true, erasedBefore: await deleteDevice(context, tenantOf(request), (request.params as { id: string }).id) }))
+  }
+}

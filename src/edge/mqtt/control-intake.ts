@@ -1,0 +1,152 @@
+/**
+ * Packets other than CONNECT and PUBLISH, after the handshake. The broker gets only what belongs to its sessions, with
+ * filters rewritten to `tenant/…`; an acknowledgement of something that was never sent ends here, so that no flood of
+ * them costs the broker memory.
+ */
+import { mqttSubscriptionsPerSessionMax } from '../../core/limits.js'
+import { maySubscribe } from '../../gate/access.js'
+import type { Principal } from '../../tenancy/model.js'
+import { readFilters, shortPacketFault } from './control-packets.js'
+import { Lane, type LaneJob } from './lane.js'
+import type { MqttConnection } from './mqtt-connection.js'
+import type { MqttContext } from './mqtt-context.js'
+import { countReason } from './mqtt-stats.js'
+import { Intake } from './publish-intake.js'
+import { HandOverJob, ReleaseJob } from './publish-jobs.js'
+import { exceedsTopicLimits } from './topic-grammar.js'
+import { encodeAcknowledgement, encodeSuback, encodeSubscribe, encodeUnsubscribe, PacketType, pubcompByte } from './wire.js'
+
+/** Marks a packet id whose PUBREC has come and whose PUBCOMP is awaited (`MqttConnection.unacked`). */
+export const released = 0x10000
+
+const pingresp = Buffer.from([0xd0, 0])
+
+function queue (connection: MqttConnection, job: LaneJob): number {
+  (connection.lane ??= new Lane()).push(job)
+  return connection.destroyed ? Intake.stopped : Intake.taken
+}
+
+/** One packet of an open connection; a run of publishes before it has been ended. */
+export function controlReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
+  switch (packet[0] >> 4) {
+    case PacketType.puback: return acknowledgementReceived(connection, packet, false)
+    case PacketType.pubrec: return acknowledgementReceived(connection, packet, true)
+    case PacketType.pubcomp: return completionReceived(connection, packet)
+    case PacketType.pubrel: return releaseReceived(context, connection, packet)
+    case PacketType.subscribe: return subscribeReceived(context, connection, packet)
+    case PacketType.unsubscribe: return unsubscribeReceived(context, connection, packet)
+    case PacketType.pingreq: return pingReceived(context, connection, packet)
+    case PacketType.disconnect: return disconnectReceived(context, connection, packet)
+    case PacketType.connect: return fault(connection, 'connect_twice', packet)
+    default: return fault(connection, 'packet_type', packet)
+  }
+}
+
+function fault (connection: MqttConnection, reason: string, packet: Buffer): number {
+  connection.fault(reason, packet)
+  return Intake.stopped
+}
+
+function pingReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
+  const wrong = shortPacketFault(packet, 0, false)
+  if (wrong !== null) return fault(connection, wrong, packet)
+  connection.send(pingresp)
+  context.flush(connection, true)
+  return Intake.taken
+}
+
+/** PUBACK, or PUBREC (`more`), of a message that was sent to the client. */
+function acknowledgementReceived (connection: MqttConnection, packet: Buffer, more: boolean): number {
+  const wrong = shortPacketFault(packet, 0, true)
+  if (wrong !== null) return fault(connection, wrong, packet)
+  const packetId = packet.readUInt16BE(2)
+  if (connection.unacked === null || !connection.unacked.delete(packetId)) return Intake.taken
+  if (more) connection.unacked.add(packetId | released)
+  connection.feed(packet)
+  connection.roomMade()
+  return Intake.taken
+}
+
+function completionReceived (connection: MqttConnection, packet: Buffer): number {
+  const wrong = shortPacketFault(packet, 0, true)
+  if (wrong !== null) return fault(connection, wrong, packet)
+  if (connection.unacked === null || !connection.unacked.delete(packet.readUInt16BE(2) | released)) return Intake.taken
+  connection.feed(packet)
+  connection.roomMade()
+  return Intake.taken
+}
+
+/** PUBREL: the client's half of a QoS 2 exchange; the stage answers PUBCOMP ([MQTT-4.3.3-2]). */
+function releaseReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
+  const wrong = shortPacketFault(packet, 2, true)
+  if (wrong !== null) return fault(connection, wrong, packet)
+  const packetId = packet.readUInt16BE(2)
+  if (connection.clean) {
+    connection.qos2Ids?.delete(packetId)
+    connection.send(encodeAcknowledgement(pubcompByte, packetId))
+    context.flush(connection, true)
+    return Intake.taken
+  }
+  const ack = context.intake.entry(connection, pubcompByte, packetId, packet.length)
+  context.intake.pushAck(connection, ack)
+  return queue(connection, new ReleaseJob(context, connection, ack, packetId))
+}
+
+function subscribeReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
+  const outcome = readFilters(packet, true)
+  if (outcome.kind === 'fault') return fault(connection, outcome.reason, packet)
+  const codes: number[] = []
+  const wanted = new Map<string, { index: number, qos: number }>()
+  let room = mqttSubscriptionsPerSessionMax - connection.subscriptionCount
+  for (const { filter, bytes, qos } of outcome.filters) {
+    const known = wanted.get(filter)
+    if (known !== undefined) {
+      // The later of two equal filters replaces the earlier ([MQTT-3.8.4-3]); each gets its return code.
+      known.qos = qos
+      codes.push(known.index)
+      continue
+    }
+    let refusal: string | null = null
+    if (filter.startsWith('$share/')) refusal = 'filter_shared'
+    else if (exceedsTopicLimits(bytes)) refusal = 'filter_too_long'
+    else if (!maySubscribe(connection.principal as Principal, filter)) refusal = 'filter_forbidden'
+    else if (room-- <= 0) refusal = 'subscriptions_max'
+    if (refusal !== null) {
+      countReason(context.stats.refused, refusal)
+      context.log.debug({ tenant: connection.tenant, filter, reason: refusal }, 'an MQTT subscription was refused')
+      codes.push(-1)
+      continue
+    }
+    codes.push(wanted.size)
+    wanted.set(filter, { index: wanted.size, qos })
+  }
+  if (wanted.size === 0) {
+    connection.send(encodeSuback(outcome.packetId, codes.map(() => 0x80)))
+    context.flush(connection, true)
+    return Intake.taken
+  }
+  const subscriptions = [...wanted].map(([filter, { qos }]) => ({ filter: connection.brokerPrefix + filter, qos }))
+  const ack = context.intake.entry(connection, 0, 0, packet.length)
+  context.intake.pushAck(connection, ack)
+  return queue(connection, new HandOverJob(context, connection, ack, encodeSubscribe(outcome.packetId, subscriptions), true, codes))
+}
+
+function unsubscribeReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
+  const outcome = readFilters(packet, false)
+  if (outcome.kind === 'fault') return fault(connection, outcome.reason, packet)
+  const filters = new Set(outcome.filters.map(({ filter }) => connection.brokerPrefix + filter))
+  const ack = context.intake.entry(connection, 0, 0, packet.length)
+  context.intake.pushAck(connection, ack)
+  return queue(connection, new HandOverJob(context, connection, ack, encodeUnsubscribe(outcome.packetId, [...filters]), true, null))
+}
+
+/** After everything before it: what a client sent before it said goodbye still counts. */
+function disconnectReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
+  const wrong = shortPacketFault(packet, 0, false)
+  if (wrong !== null) return fault(connection, wrong, packet)
+  connection.leaving = true
+  const ack = context.intake.entry(connection, 0, 0, packet.length)
+  context.intake.pushAck(connection, ack)
+  queue(connection, new HandOverJob(context, connection, ack, Buffer.from(packet), false, null))
+  return Intake.stopped
+}

@@ -1,0 +1,114 @@
+/**
+ * What a connection may publish where. A decision is made once per (connection, topic), kept as a `TopicEntry` and
+ * found again by comparing bytes. Decisions that rest on the registry (a gateway's children, devices named by an
+ * application) are leases: they are made anew after `leaseTicks`.
+ */
+import { LRUCache } from 'lru-cache'
+import { parseDeviceTopic, publishTarget } from '../../gate/access.js'
+import type { DeadLetterReason } from '../../store/dead-letter-store.js'
+import type { RegistryStore } from '../../store/registry.js'
+import type { Principal } from '../../tenancy/model.js'
+import type { TelemetryWatch } from './telemetry-watch.js'
+import { exceedsTopicLimits } from './topic-grammar.js'
+
+export const TopicKind = { telemetry: 0, plain: 1, refused: 2 } as const
+
+export class TopicEntry {
+  /** The topic as sent: relative to the tenant. A small typed array lives on the JS heap, without a buffer. */
+  readonly bytes: Uint8Array
+  kind: number = TopicKind.refused
+  /** The topic in the broker: `tenant/…`, the short `telemetry` written out. */
+  brokerTopic = ''
+  /** The device that the topic speaks for, '' where none. */
+  device = ''
+  reason: DeadLetterReason = 'topic_invalid'
+  detail = ''
+  /** Tick at which the decision must be made anew. */
+  validUntil = Infinity
+  tenantSlot = 0
+  deviceSlot = 0
+  /** Epoch of the telemetry watch at which `watched` was found out; -1: never. */
+  epoch = -1
+  /** Somebody subscribes to this telemetry, or that is not known yet: it goes through the broker as well. */
+  watched = true
+  /** Tick at which `watched` is found out anew. */
+  watchedUntil = 0
+
+  constructor (bytes: Uint8Array) { this.bytes = bytes }
+}
+
+/** What the registry says about speaking for a device. */
+type DeviceAnswer = 'allowed' | 'unknown' | 'foreign'
+
+export type TopicDecision = TopicEntry | { readonly ask: string }
+
+export class TopicDirectory {
+  readonly #registry: RegistryStore
+  readonly #watch: TelemetryWatch
+  readonly #answers: LRUCache<string, DeviceAnswer>
+  readonly #leaseTicks: number
+
+  constructor (registry: RegistryStore, watch: TelemetryWatch, options: { leaseMs: number, leaseTicks: number, answersMax: number, nowMs: () => number }) {
+    this.#registry = registry
+    this.#watch = watch
+    this.#leaseTicks = options.leaseTicks
+    this.#answers = new LRUCache({ max: options.answersMax, ttl: options.leaseMs, ttlResolution: 0, perf: { now: options.nowMs } })
+  }
+
+  /** Decides on a topic that is valid by the standard; `{ask}` names the device to `ask` about first. */
+  decide (principal: Principal, topicBytes: Uint8Array, tick: number): TopicDecision {
+    const entry = new TopicEntry(Uint8Array.from(topicBytes))
+    if (exceedsTopicLimits(topicBytes)) {
+      entry.detail = 'the topic is longer or deeper than allowed'
+      return entry
+    }
+    const tenant = principal.tenant as string
+    const topic = Buffer.from(topicBytes).toString()
+    const target = publishTarget(principal, topic)
+    const parsed = parseDeviceTopic(topic)
+    entry.device = parsed === null ? '' : parsed.device ?? principal.device ?? ''
+    if (target.kind === 'refused') {
+      entry.detail = target.reason
+      if (principal.role !== 'device' || parsed === null || parsed.device === null || parsed.device === principal.device) return entry
+      entry.reason = 'device_forbidden'
+      return entry
+    }
+    const foreign = principal.role === 'device' ? entry.device !== principal.device : target.kind === 'telemetry'
+    if (foreign) {
+      const answer = this.#answers.get(this.#key(principal, entry.device))
+      if (answer === undefined) return { ask: entry.device }
+      entry.validUntil = tick + this.#leaseTicks
+      if (answer !== 'allowed') {
+        entry.reason = answer === 'unknown' ? 'device_unknown' : 'device_forbidden'
+        entry.detail = answer === 'unknown' ? `there is no device ${entry.device}` : `device ${entry.device} is not registered under this gateway`
+        return entry
+      }
+    }
+    if (target.kind === 'plain') {
+      entry.kind = TopicKind.plain
+      entry.brokerTopic = `${tenant}/${topic}`
+      return entry
+    }
+    entry.kind = TopicKind.telemetry
+    entry.brokerTopic = `${tenant}/devices/${target.device}/telemetry`
+    entry.device = target.device
+    entry.tenantSlot = this.#watch.tenantSlot(tenant)
+    entry.deviceSlot = this.#watch.deviceSlot(tenant, target.device)
+    return entry
+  }
+
+  /** Asks the registry, so that `decide` can answer. Rejects where the registry does not answer. */
+  async ask (principal: Principal, deviceId: string): Promise<void> {
+    const device = await this.#registry.getDevice(principal.tenant as string, deviceId)
+    let answer: DeviceAnswer = 'unknown'
+    if (device !== null) answer = principal.role !== 'device' || device.gatewayId === principal.device ? 'allowed' : 'foreign'
+    this.#answers.set(this.#key(principal, deviceId), answer)
+  }
+
+  /** Forgets what the registry said, after a device was changed on this node. Entries live on until their lease ends. */
+  forget (): void { this.#answers.clear() }
+
+  #key (principal: Principal, device: string): string {
+    return `${principal.tenant as string}/${principal.role === 'device' ? principal.device as string : ''}/${device}`
+  }
+}

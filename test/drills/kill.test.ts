@@ -1,0 +1,32 @@
+import t from 'tap'
+import { runKillDrill } from '../support/kill-drill.js'
+import { temporaryDirectory } from '../support/server.js'
+
+/**
+ * The long kill drill (`npm run drill:kill`, not part of `npm test`): 24 rounds, or `--rounds=n`; `--seed=n` repeats one.
+ */
+function argument (name: string, fallback: number): number {
+  const given = process.argv.find(text => text.startsWith(`--${name}=`))?.slice(name.length + 3) ?? process.env[name.toUpperCase()]
+  return given === undefined ? fallback : Number(given)
+}
+
+t.test('acked readings survive many SIGKILLs exactly once, over MQTT and HTTP', { timeout: 1_800_000 }, async t => {
+  const { directory, remove } = await temporaryDirectory('kill-drill')
+  t.teardown(remove)
+  const result = await runKillDrill({
+    directory,
+    seed: argument('seed', Date.now() % 2 ** 31),
+    rounds: argument('rounds', 24),
+    mqttDevices: 8,
+    httpDevices: 4,
+    inFlight: 100,
+    aliveMs: [20, 2500],
+    log: line => { t.comment(line) }
+  })
+  t.comment(`sent ${result.sent}, acknowledged ${result.acked}, stored ${result.stored}, sent again ${result.redelivered}, kills ${result.kills}`)
+  t.ok(result.acked > 1000, 'enough was acknowledged to mean something')
+  t.same(result.missing, [], 'every acknowledged reading is there')
+  t.same(result.twice, [], 'none is there twice')
+  t.same(result.wrong, [], 'each has its value')
+  t.same(result.neverSent, [], 'nothing is there that was never sent')
+})
