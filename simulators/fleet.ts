@@ -125,7 +125,7 @@ const drainTimeoutMs = 30_000
 export async function runMqttFleet (options: FleetOptions): Promise<FleetResult> {
   const probe = options.probeUrl === undefined
     ? undefined
-    : new VisibilityProbe({ httpUrl: options.probeUrl, key: options.key as string, probesPerSecond: options.probesPerSecond, giveUpMs: 30_000, pollMs: 10 })
+    : new VisibilityProbe({ httpUrl: options.probeUrl, key: options.key as string, probesPerSecond: options.probesPerSecond, giveUpMs: 30_000, pollMs: 25 })
   const load: MqttLoad = new MqttLoad({
     host: options.host,
     port: options.port,

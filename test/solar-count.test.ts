@@ -26,7 +26,9 @@ async function difference (api: TwinfoldApi, device: string): Promise<number | s
   return expected.next().done === true ? rows : `only ${rows} rows`
 }
 
-t.test('a month of a real plant is in the store row for row and value for value, also after a restart', { timeout: 120_000 }, async t => {
+t.setTimeout(120_000)
+
+void t.test('a month of a real plant is in the store row for row and value for value, also after a restart', { timeout: 120_000 }, async t => {
   const { directory, remove } = await temporaryDirectory('solar')
   t.teardown(remove)
   let server = await startServer({ directory })

@@ -236,10 +236,12 @@ class Recovery {
   }
 }
 
-/** A segment's records end where the header of the next says; without that header, at the latest where the next begins. */
+/**
+ * A segment's records end where the header of the next says, which may be before they begin: then all of them belong to a
+ * commit that failed. Without that header, they end at the latest where the next segment begins.
+ */
 function endBefore (next: SegmentFile, base: number): number {
-  const previousEnd = next.header?.previousEnd ?? next.base
-  return previousEnd > base ? previousEnd : next.base
+  return next.header === null ? next.base : Math.max(next.header.previousEnd, base + segmentHeaderBytes)
 }
 
 /** A header that was not completely written, with nothing but the zeros of a file's unwritten part behind it. */

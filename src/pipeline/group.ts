@@ -138,7 +138,8 @@ function packDense (table: SliceTable, order: Int32Array, start: number, end: nu
   for (let i = start + 1; i < end; i++) {
     const ts = table.rowTs[order[i]]
     const leavesBucket = ts >= bucketEnd || (plan.widths.length > 1 && bucketOf(plan, ts).widthMinutes !== bucket.widthMinutes)
-    if (leavesBucket || i - from >= chunkReadingsMax) {
+    // Equal timestamps stay in one chunk, where their order of arrival decides between equal stamps.
+    if (leavesBucket || (i - from >= chunkReadingsMax && ts !== table.rowTs[order[i - 1]])) {
       emit(i)
       if (leavesBucket) {
         bucket = bucketOf(plan, ts)

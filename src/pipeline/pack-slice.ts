@@ -279,7 +279,7 @@ export class SlicePacker {
     let lastTopicStart = -1
     let lastTopicEnd = -1
     let allowed = true
-    forEachPublish(buffer, record.bodyStart, record.bodyEnd, (topicStart, topicEnd, payloadStart, payloadEnd) => {
+    const brokenAt = forEachPublish(buffer, record.bodyStart, record.bodyEnd, (topicStart, topicEnd, payloadStart, payloadEnd) => {
       if (lastTopicStart === -1 || !sameBytes(buffer, lastTopicStart, lastTopicEnd, topicStart, topicEnd)) {
         lastTopicStart = topicStart
         lastTopicEnd = topicEnd
@@ -294,6 +294,10 @@ export class SlicePacker {
       else this.#refuse(context, 'device_unknown', `no device '${context.device}' is registered; create it with POST /api/v1/devices`, context.device, buffer.subarray(payloadStart, payloadEnd))
       context.stamp++
     })
+    if (brokenAt >= 0) {
+      this.#setDevice(record.identity.device)
+      this.#refuse(context, 'packet_invalid', 'the journal holds no whole PUBLISH here; the rest of the record was passed over', context.device, buffer.subarray(brokenAt, record.bodyEnd))
+    }
   }
 
   #decodeBody (buffer: Buffer, from: number, to: number): void {

@@ -12,7 +12,7 @@ import type { Chunk } from '../core/reading.js'
 import { chunkPointsMax, chunkRowsMax, corrupt, squeezedBodyBytesMax, tooLarge } from './columns/bounds.js'
 import { ByteReader, ByteWriter } from './columns/bytes.js'
 import { readColumns, writeColumns } from './columns/columns.js'
-import { EncodeScratch, type EncodeSettings } from './columns/sequence.js'
+import { DecodeState, EncodeScratch, type EncodeSettings } from './columns/sequence.js'
 import { boundsOf, readBounds, readTimes, writeBounds, writeTimes, type TimeBounds } from './columns/times.js'
 
 export const chunkFormatVersion = 1
@@ -152,9 +152,9 @@ export function decodeRows (bytes: Uint8Array, part: { readonly from: number, re
   if (from > to || to > rows) throw corrupt(`rows ${from} to ${to} of a chunk of ${rows}`)
   const squeezed = (flags & ChunkFlags.squeezed) !== 0
   const reader = squeezed ? inflated(outer) : outer
-  const layout = squeezed ? 'varints' : 'blocks'
-  const times = rows === 0 ? { ts: new Float64Array(0), stamps: new Float64Array(0) } : readTimes(reader, rows, from, to, bounds, layout)
-  const columns = readColumns(reader, { rows, from, to, whole: part === null, layout, metrics: metrics ?? null })
+  const state = new DecodeState(squeezed ? 'varints' : 'blocks')
+  const times = rows === 0 ? { ts: new Float64Array(0), stamps: new Float64Array(0) } : readTimes(reader, rows, from, to, bounds, state)
+  const columns = readColumns(reader, { rows, from, to, whole: part === null, state, metrics: metrics ?? null })
   if (reader.at !== reader.end) throw corrupt(`${reader.end - reader.at} bytes behind the end of a chunk`)
   return { ...times, columns }
 }

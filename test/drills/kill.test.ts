@@ -3,14 +3,17 @@ import { runKillDrill } from '../support/kill-drill.js'
 import { temporaryDirectory } from '../support/server.js'
 
 /**
- * The long kill drill (`npm run drill:kill`, not part of `npm test`): 24 rounds, or `--rounds=n`; `--seed=n` repeats one.
+ * The long kill drill (`npm run drill:kill`, not part of `npm test`). 24 rounds, or ROUNDS=n; SEED=n repeats one. Also as
+ * arguments: `node dist/test/drills/kill.test.js --seed=n --rounds=n`.
  */
 function argument (name: string, fallback: number): number {
   const given = process.argv.find(text => text.startsWith(`--${name}=`))?.slice(name.length + 3) ?? process.env[name.toUpperCase()]
   return given === undefined ? fallback : Number(given)
 }
 
-t.test('acked readings survive many SIGKILLs exactly once, over MQTT and HTTP', { timeout: 1_800_000 }, async t => {
+t.setTimeout(1_800_000)
+
+void t.test('acked readings survive many SIGKILLs exactly once, over MQTT and HTTP', { timeout: 1_800_000 }, async t => {
   const { directory, remove } = await temporaryDirectory('kill-drill')
   t.teardown(remove)
   const result = await runKillDrill({
@@ -20,6 +23,7 @@ t.test('acked readings survive many SIGKILLs exactly once, over MQTT and HTTP', 
     mqttDevices: 8,
     httpDevices: 4,
     inFlight: 100,
+    ratePerSecond: 3000,
     aliveMs: [20, 2500],
     log: line => { t.comment(line) }
   })

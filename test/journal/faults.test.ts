@@ -136,12 +136,16 @@ t.test('close returns while the journal fails, and what waited is told so', asyn
 /** One life of a journal: random appends, marks, faults and releases, until it is killed. */
 class Life implements CommitWaiter {
   readonly committedTexts = new Set<string>()
+  readonly packedTexts = new Set<string>()
   readonly marks: SliceMark[] = []
   #texts: string[] = []
+  /** Position up to which the packer of this test is done; it outlives the journal. */
+  cursor: number
   readonly #name: string
   readonly #random: () => number
 
-  constructor (name: string, random: () => number) {
+  constructor (name: string, cursor: number, random: () => number) {
+    this.cursor = cursor
     this.#name = name
     this.#random = random
   }
@@ -154,10 +158,20 @@ class Life implements CommitWaiter {
     for (let step = 0; step < steps; step++) {
       for (let i = Math.floor(this.#random() * 12); i > 0; i--) this.#append(journal)
       if (this.#random() < 0.15) journal.mark().catch(() => {})
+      if (this.#random() < 0.05) this.#pack(journal)
       const rest = this.#random()
       if (rest < 0.6) await new Promise(resolve => setImmediate(resolve))
       else if (rest < 0.7) await pause(1)
     }
+  }
+
+  /** Packs all slices but the last and releases them: their records need not be in the journal any more. */
+  #pack (journal: JournalFiles): void {
+    const mark = this.marks.at(-2)
+    if (mark === undefined || mark.to <= this.cursor) return
+    for (const text of readBack(journal, this.cursor, mark.to).records.map(({ text }) => text)) this.packedTexts.add(text)
+    this.cursor = mark.to
+    journal.releaseBefore(mark.to).catch(() => {})
   }
 
   #append (journal: JournalFiles): void {
@@ -181,31 +195,36 @@ t.test('whatever fails, whatever is killed: each acknowledged record is there on
     const clock = new ManualClock()
     const acknowledged = new Set<string>()
     const heard: SliceMark[] = []
+    let cursor = 0
+    let acknowledgedCount = 0
     for (let lifetime = 0; lifetime < 5; lifetime++) {
       const fileSystem = new FaultyFileSystem(random)
       const journal = await openJournal({
-        directory, clock, log: silentLog, diskBytesMax: 64 * mib, fileSystem, retryMs: 1, probeBytes: 200, segmentBytesMax: 6000, sliceBytesMax: 3000, groupBytesMax: 2000
+        directory, clock, log: silentLog, diskBytesMax: 64 * mib, fileSystem, retryMs: 1, probeBytes: 200, segmentBytesMax: 6000, sliceBytesMax: 3000, groupBytesMax: 2000, cursorOf: () => cursor
       })
       const where = `seed ${seed}, history ${history}, lifetime ${lifetime}`
       checkRecovered(t, journal, acknowledged, heard, where)
       const faultRate = random() * 0.08
       fileSystem.fault = point => random() < (point === 'truncate' || point === 'remove' ? faultRate * 5 : faultRate) ? (random() < 0.5 ? 'ENOSPC' : 'EIO') : null
       fileSystem.writePart = () => random() < 0.2 ? random() : 1
-      const life = new Life(`${history}.${lifetime}`, random)
+      const life = new Life(`${history}.${lifetime}`, cursor, random)
       await life.live(journal, 40 + Math.floor(random() * 60))
       fileSystem.kill()
       // Recovered or killed, nothing else changes the directory now.
       if (random() < 0.7) fileSystem.powerLoss(random)
       for (const text of life.committedTexts) acknowledged.add(text)
+      acknowledgedCount += life.committedTexts.size
+      for (const text of life.packedTexts) acknowledged.delete(text)
+      cursor = life.cursor
       heard.push(...life.marks)
     }
-    t.ok(acknowledged.size > 0, `something was acknowledged (seed ${seed}, history ${history})`)
+    t.ok(acknowledgedCount > 0, `something was acknowledged (seed ${seed}, history ${history})`)
   }
 })
 
 function checkRecovered (t: { ok: (holds: boolean, what: string) => unknown, same: (found: unknown, wanted: unknown, what: string) => unknown }, journal: JournalFiles, acknowledged: Set<string>, heard: SliceMark[], where: string): void {
-  const { marks, nextFrom } = journal.recovered
-  const records = readBack(journal).records
+  const { marks, nextFrom, cursor, damaged } = journal.recovered
+  const records = readBack(journal, cursor).records
   const all = records.map(({ text }) => text)
   t.ok(records.every(({ stamp }, i) => i === 0 || stamp > records[i - 1].stamp), `stamps rise strictly, over restarts too (${where})`)
   t.ok(new Set(all).size === all.length, `no record twice (${where})`)
@@ -214,11 +233,12 @@ function checkRecovered (t: { ok: (holds: boolean, what: string) => unknown, sam
   const inSlices: string[] = []
   for (const mark of marks) {
     const texts = readBack(journal, mark.from, mark.to).records.map(({ text }) => text)
-    t.ok(texts.length === mark.records, `a mark counts its records (${where})`)
+    // Of a group that was never synced, power loss may leave a mark without the records before it: reported as damage.
+    t.ok(texts.length === mark.records || (texts.length < mark.records && damaged.length > 0), `a mark counts its records (${where})`)
     inSlices.push(...texts)
   }
   inSlices.push(...readBack(journal, nextFrom).records.map(({ text }) => text))
   t.same(inSlices, all, `slices and tail hold every record once (${where})`)
   const byPosition = new Map(marks.map(mark => [mark.to, mark]))
-  for (const mark of heard) t.same(byPosition.get(mark.to), mark, `a mark that was announced stays as it was (${where})`)
+  for (const mark of heard) if (mark.to > cursor) t.same(byPosition.get(mark.to), mark, `a mark that was announced stays as it was (${where})`)
 }

@@ -123,6 +123,8 @@ const samples = [
   '{"m0":21.37,"m1":-5,"m2":0.001,"m3":1e3}',
   '{"ts":1699999999000,"values":{"a":1,"b":true,"s":"idle"}}',
   '{"ts":"2023-11-14T22:13:19.5+01:00","on":false,"gps":{"lat":1.5}}',
+  '{"gps":{"lat":1.5},"ok":true}',
+  '{"values":{"a":{"b":"x"}}}',
   '[{"a":1},{"a":2,"b":null},{"a":[1]},{"é":"x\\u00e9\\n"}]',
   '[{"bn":"urn:dev:1:","bt":1.6e9,"n":"t","v":1},{"n":"h","vs":"x"}]',
   '{"a":1}\n{"a":2}\n'
@@ -132,9 +134,9 @@ void t.test(`no truncation and no changed byte of a body throws, goes past its b
   const harness = new Harness()
   const valid = (bytes: Buffer): boolean => parse(bytes[0] === 0xef ? bytes.subarray(3) : bytes) !== undefined
   let cases = 0
-  const probe = (bytes: Buffer, kind: 2 | 3): void => {
+  const probe = (bytes: Buffer, kind: 2 | 3, after?: Buffer): void => {
     cases++
-    const outcome = harness.decode(bytes, { kind })
+    const outcome = harness.decode(bytes, { kind, after })
     if (outcome.stored === 0 && outcome.refused.length === 0) throw new Error(`nothing stored and nothing refused of ${bytes.toString()}`)
     if (kind === 2 && outcome.stored > 0 && !valid(bytes)) throw new Error(`no JSON, and stored: ${bytes.toString()}`)
     const invalid = outcome.refused.some((refusal) => refusal.reason === 'json_invalid')
@@ -147,6 +149,7 @@ void t.test(`no truncation and no changed byte of a body throws, goes past its b
       for (let end = 0; end <= bytes.length; end++) {
         harness.decode(bytes, { kind })
         probe(bytes.subarray(0, end), kind)
+        probe(bytes.subarray(0, end), kind, bytes.subarray(end))
       }
       for (let place = 0; place < bytes.length; place++) {
         for (const byte of [...Buffer.from('{}[],:"\\0-9.eE+tfn \n\0'), 0x80, 0xff, 0xc3]) {

@@ -25,6 +25,8 @@ export interface Options {
   readonly stamp?: number
   readonly lastUnstamped?: Map<number, number>
   readonly deviceAllowed?: (device: string) => boolean
+  /** What stands behind the body in the buffer, instead of bytes that go on like a number. */
+  readonly after?: Buffer
   /** Takes all timestamps. */
   readonly anyTime?: boolean
 }
@@ -47,7 +49,7 @@ export class Harness {
   append (body: Buffer | string, options: Options = {}): Outcome {
     const { table } = this
     const bytes = Buffer.isBuffer(body) ? body : Buffer.from(body)
-    const whole = Buffer.concat([before, bytes, after])
+    const whole = Buffer.concat([before, bytes, options.after ?? after])
     const refused: Refusal[] = []
     const multiDevice = options.multiDevice === true
     const at = options.stamp ?? stamp

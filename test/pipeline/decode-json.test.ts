@@ -232,6 +232,18 @@ void t.test('an array whose first element looks like SenML is a pack, also after
   t.same(harness.decode('{"n":"x","v":1}').rows.map((row) => ({ ...row.values })), [{ n: 'x', v: 1 }])
 })
 
+void t.test('a plain Uint8Array that begins inside its memory is read at its own offsets', async (t) => {
+  const harness = new Harness()
+  harness.decode('{"a":5}')
+  const memory = new TextEncoder().encode('{"x":9}{"a":7}{"x":9}')
+  const stored = harness.decoder.decode(RecordKind.bodyAuto, memory.subarray(5), 2, 9, {
+    table: harness.table, tenant: 't', device: 'own', deviceNumber: 0, multiDevice: false, stamp, oldestTs: 0, newestTs: Infinity,
+    lastUnstamped: new Map(), refuse: (reason) => { t.fail(reason) }, deviceAllowed: () => true
+  })
+  t.equal(stored, 1)
+  t.same({ ...harness.rows(1)[0].values }, { a: 7 })
+})
+
 void t.test('templates of device bodies and multi-device bodies are kept apart', async (t) => {
   const harness = new Harness()
   const body = '{"device":"d1","a":1}'

@@ -3,7 +3,7 @@
  * and again at random moments and comes back on the same data. At the end, every acknowledged reading is there exactly once
  * with its value, and nothing is there that was never sent.
  */
-import { seededRandom } from '../../simulators/fleet/seeded-random.js'
+import { seededRandom, type Random } from '../../simulators/fleet/seeded-random.js'
 import type { TwinfoldApi } from '../../simulators/twinfold-api.js'
 import { DrillHttpDevice, DrillMqttDevice, type Ledger } from './drill-device.js'
 import { startServer, testAdminKey, type TestServer } from './server.js'
@@ -15,6 +15,8 @@ export interface KillDrillOptions {
   readonly mqttDevices: number
   readonly httpDevices: number
   readonly inFlight: number
+  /** Readings per second and MQTT device at most. */
+  readonly ratePerSecond: number
   /** The server lives this long in a round, at random between the two. */
   readonly aliveMs: readonly [number, number]
   readonly settings?: Readonly<Record<string, string>>
@@ -44,15 +46,15 @@ interface Fleet {
   readonly http: DrillHttpDevice[]
 }
 
-async function createFleet (server: TestServer, key: string, options: KillDrillOptions): Promise<Fleet> {
+async function createFleet (server: TestServer, key: string, options: KillDrillOptions, random: Random): Promise<Fleet> {
   const api = server.api(key)
   const mqtt = new Map<string, DrillMqttDevice>()
   // An hour back: the readings of a long drill stay below the future limit.
   const firstTsMs = Date.now() - 3600_000
   const ids = Array.from({ length: options.mqttDevices }, (_, i) => `mqtt-${i}`)
   const tokens = await api.createDevices(ids)
-  for (const [i, id] of ids.entries()) mqtt.set(id, new DrillMqttDevice({ clientId: id, token: tokens[i], inFlight: options.inFlight, firstTsMs }))
-  const http = Array.from({ length: options.httpDevices }, (_, i) => new DrillHttpDevice(`http-${i}`, batchReadings))
+  for (const [i, id] of ids.entries()) mqtt.set(id, new DrillMqttDevice({ clientId: id, token: tokens[i], inFlight: options.inFlight, firstTsMs, ratePerSecond: options.ratePerSecond }))
+  const http = Array.from({ length: options.httpDevices }, (_, i) => new DrillHttpDevice(`http-${i}`, batchReadings, random))
   await api.createDevices(http.map(device => device.id))
   return { mqtt, http }
 }
@@ -75,10 +77,10 @@ async function settle (fleet: Fleet): Promise<void> {
   }
 }
 
-interface Findings { stored: number, missing: string[], twice: string[], wrong: string[], neverSent: string[] }
+export interface Findings { stored: number, missing: string[], twice: string[], wrong: string[], neverSent: string[] }
 
 /** Compares what queries answer with what the device knows. @param keyOf what identifies a reading in the ledger */
-async function compare (api: TwinfoldApi, id: string, ledger: Ledger, keyOf: (tsMs: number, value: number) => number, findings: Findings): Promise<void> {
+export async function compareWithLedger (api: TwinfoldApi, id: string, ledger: Ledger, keyOf: (tsMs: number, value: number) => number, findings: Findings): Promise<void> {
   const note = (list: string[], entry: string): void => { if (list.length < entriesMax) list.push(entry) }
   const seen = new Set<number>()
   for await (const { ts, values } of api.readings(id, 0, Date.now() + 3600_000)) {
@@ -102,7 +104,7 @@ export async function runKillDrill (options: KillDrillOptions): Promise<KillDril
   let fleet: Fleet | undefined
   try {
     const key = await server.api(testAdminKey).createTenant(tenant, 365)
-    fleet = await createFleet(server, key, options)
+    fleet = await createFleet(server, key, options, random)
     for (let round = 1; round <= options.rounds; round++) {
       runFleet(fleet, server, key)
       const [least, most] = options.aliveMs
@@ -118,8 +120,8 @@ export async function runKillDrill (options: KillDrillOptions): Promise<KillDril
     const api = server.api(key)
     await api.drain(settleTimeoutMs)
     const findings: Findings = { stored: 0, missing: [], twice: [], wrong: [], neverSent: [] }
-    for (const [id, device] of fleet.mqtt) await compare(api, id, device.ledger, tsMs => tsMs, findings)
-    for (const device of fleet.http) await compare(api, device.id, device.ledger, (_tsMs, value) => value, findings)
+    for (const [id, device] of fleet.mqtt) await compareWithLedger(api, id, device.ledger, tsMs => tsMs, findings)
+    for (const device of fleet.http) await compareWithLedger(api, device.id, device.ledger, (_tsMs, value) => value, findings)
     const devices = [...fleet.mqtt.values(), ...fleet.http]
     return {
       sent: devices.reduce((sum, device) => sum + device.ledger.sent.size, 0),

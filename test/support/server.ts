@@ -97,6 +97,10 @@ export async function startServer (options: ServerOptions): Promise<TestServer> 
     }
   })
   const exited = once(child, 'exit')
+  // A test that fails halfway must not leave a server behind.
+  const endWithUs = (): void => { child.kill('SIGKILL') }
+  process.once('exit', endWithUs)
+  child.once('exit', () => { process.removeListener('exit', endWithUs) })
   let output = ''
   let errors = ''
   child.stderr.on('data', (bytes: Buffer) => { errors = (errors + bytes.toString()).slice(-errorTextCharsMax) })

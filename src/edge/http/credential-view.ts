@@ -69,5 +69,5 @@ export async function revoke (context: EdgeContext, tenant: string | null, id: s
   const { store, authenticator, mqtt } = context.options
   if (await store.deleteCredential(tenant, id) === null) throw credentialNotFound(id)
   authenticator.forget()
-  if (tenant !== null) mqtt.disconnect({ tenant, credentialId: id })
+  mqtt.disconnect(principal => principal.tenant === tenant && principal.credentialId === id)
 }

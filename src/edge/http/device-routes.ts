@@ -54,8 +54,12 @@ async function createDevice (context: EdgeContext, tenant: string, body: DeviceC
   })
 }
 
+function disconnectDevice (context: EdgeContext, tenant: string, id: string): void {
+  context.options.mqtt.disconnect(principal => principal.tenant === tenant && principal.device === id)
+}
+
 async function changeDevice (context: EdgeContext, tenant: string, id: string, change: DeviceChange): Promise<Device> {
-  const { store, mqtt } = context.options
+  const { store } = context.options
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
     if (device === null) throw deviceNotFound(id)
@@ -65,8 +69,8 @@ async function changeDevice (context: EdgeContext, tenant: string, id: string, c
     await store.updateDevice(next)
     context.devices.forget(tenant, id)
     // A gateway's open connection remembers for whom it may speak.
-    if (next.gateway !== device.gateway) mqtt.disconnect({ tenant, device: id })
-    if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) mqtt.disconnect({ tenant, device: device.gatewayId })
+    if (next.gateway !== device.gateway) disconnectDevice(context, tenant, id)
+    if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) disconnectDevice(context, tenant, device.gatewayId)
     return next
   })
 }
@@ -92,7 +96,7 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
  * so that it also covers what was accepted meanwhile. Returns its stamp.
  */
 async function deleteDevice (context: EdgeContext, tenant: string, id: string): Promise<number> {
-  const { store, authenticator, mqtt } = context.options
+  const { store, authenticator } = context.options
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
     if (device === null) throw deviceNotFound(id)
@@ -101,7 +105,7 @@ async function deleteDevice (context: EdgeContext, tenant: string, id: string): 
     await store.deleteDevice(tenant, id)
     context.devices.forget(tenant, id)
     authenticator.forget()
-    mqtt.disconnect({ tenant, device: id })
+    disconnectDevice(context, tenant, id)
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
     return stamp

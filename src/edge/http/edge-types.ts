@@ -14,13 +14,6 @@ import type { QueryResult, QueryTask } from '../../../workers/protocol.js'
 import type { DeviceEntry } from './device-directory.js'
 import type { IdempotencyKeys } from './idempotency-keys.js'
 
-/** Connections to cut after their right to be there is gone; all given members must match. */
-export interface SessionFilter {
-  readonly tenant: string
-  readonly device?: string
-  readonly credentialId?: string
-}
-
 export interface HttpEdgeOptions {
   readonly host: string
   /** 0: a free one; `HttpEdge.port` tells which. */
@@ -36,8 +29,8 @@ export interface HttpEdgeOptions {
   readonly mqtt: {
     /** Takes over a connection that speaks MQTT in binary WebSocket messages. */
     accept(stream: Duplex, request: IncomingMessage): void
-    /** Returns the number of connections that were cut. */
-    disconnect(filter: SessionFilter): number
+    /** Cuts the connections of the principals that are wanted; returns how many. */
+    disconnect(wanted: (principal: Principal) => boolean): number
   }
   readonly readiness: () => { readonly ready: boolean, readonly reasons: readonly string[] }
   readonly metrics: { render(): Promise<{ readonly contentType: string, readonly body: string }> }

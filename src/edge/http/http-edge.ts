@@ -22,7 +22,7 @@ import { telemetryRoutes } from './telemetry-routes.js'
 import { tenantRoutes } from './tenant-routes.js'
 import { WebSocketEntry } from './web-socket-entry.js'
 
-export type { HttpEdge, HttpEdgeOptions, HttpEdgeStats, SessionFilter } from './edge-types.js'
+export type { HttpEdge, HttpEdgeOptions, HttpEdgeStats } from './edge-types.js'
 
 const KIB = 1024
 /** Largest JSON body of a resource route that names no other bound. */

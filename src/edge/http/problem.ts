@@ -73,7 +73,8 @@ export function problemHandler (log: Log, count: (code: ErrorCode) => void) {
     if (thrown instanceof InvariantBroken) setImmediate(() => { throw thrown })
     const error = toTwinfoldError(thrown)
     count(error.code)
-    if (errorTable[error.code].status >= 500 && error.code !== 'not_ready') {
+    // What is unavailable is logged by the part that is, once; a line per refused request would be a flood.
+    if (errorTable[error.code].status === 500) {
       log.error({ error: thrown, code: error.code, method: request.method, route: request.routeOptions.url ?? '', tenant: request.caller?.tenant ?? '' }, 'request failed')
     }
     sendProblem(reply, error)

@@ -37,7 +37,7 @@ export interface RouteDoc {
   readonly consumes?: readonly string[]
   /** Positive answers by status. */
   readonly answers: Readonly<Record<number, { readonly description: string, readonly schema?: Schema, readonly mediaType?: string }>>
-  /** Beyond those that every route with a credential has. */
+  /** Beyond those that every route that takes a credential has. */
   readonly errors?: readonly ErrorCode[]
   /** No credential is needed. Default false. */
   readonly open?: boolean
@@ -49,8 +49,8 @@ const withInput: readonly ErrorCode[] = ['invalid_field', 'invalid_request']
 const withBody: readonly ErrorCode[] = ['unsupported_media_type', 'payload_too_large']
 
 function errorsOf (doc: RouteDoc): Map<number, ErrorCode[]> {
-  const codes = new Set<ErrorCode>([...doc.errors ?? [], ...always])
-  if (doc.open !== true) for (const code of [...withCredential, ...withInput, 'not_found' as const]) codes.add(code)
+  const codes = new Set<ErrorCode>(doc.errors ?? [])
+  if (doc.open !== true) for (const code of [...always, ...withCredential, ...withInput, 'not_found' as const]) codes.add(code)
   if (doc.body !== undefined) for (const code of withBody) codes.add(code)
   const byStatus = new Map<number, ErrorCode[]>()
   for (const code of codes) {
@@ -118,12 +118,12 @@ const accepted = {
 }
 const telemetryErrors: readonly ErrorCode[] = ['idempotency_mismatch', 'throttled', 'journal_unavailable', 'journal_full']
 const readingText = 'A reading `{"temperature":21.3}` or `{"ts":1700000000000,"values":{…}}` (milliseconds or ISO 8601), an array of them, NDJSON, SenML (RFC 8428) in JSON or CBOR, or CBOR. What is wrong inside a body is kept in the dead-letter log.'
-const readingBody: Schema = { type: ['object', 'array'], description: readingText }
+const readingBody: Schema = { type: ['object', 'array'], description: 'Readings, in one of the formats of the description.' }
 
 export const telemetryDocs = {
   device: routeDocs({
     summary: 'Send telemetry of a device',
-    description: 'For the device itself, a gateway of it, an application or an operator.',
+    description: `For the device itself, a gateway of it, an application or an operator. ${readingText}`,
     tag: 'telemetry',
     params: idParams,
     headers: telemetryHeaders,
@@ -134,7 +134,7 @@ export const telemetryDocs = {
   }),
   own: routeDocs({
     summary: 'Send telemetry of the calling device, or of several devices',
-    description: 'With a device token the readings are the device\'s own. With a key of an application or operator every reading names its `device`.',
+    description: 'With a device token the readings are the device\'s own. With a key of an application or operator every reading names its `device`. ' + readingText,
     tag: 'telemetry',
     headers: telemetryHeaders,
     body: readingBody,

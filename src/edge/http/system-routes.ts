@@ -4,6 +4,7 @@ import { TwinfoldError } from '../../core/errors.js'
 import { secretOf } from './authorize.js'
 import type { EdgeContext } from './edge-context.js'
 import { routeDocs } from './route-docs.js'
+import type { Schema } from './schema-check.js'
 
 const loopback = /^(?:127\.|::1$|::ffff:127\.)/
 
@@ -23,6 +24,8 @@ async function requireMetricsAccess (context: EdgeContext, request: FastifyReque
   if (principal.role !== 'admin') throw new TwinfoldError('forbidden', 'metrics take a platform admin key')
 }
 
+const readinessSchema: Schema = { type: 'object', properties: { ready: { type: 'boolean' }, reasons: { type: 'array', items: { type: 'string' } } } }
+
 export function systemRoutes (context: EdgeContext) {
   return async (app: FastifyInstance): Promise<void> => {
     const { readiness, metrics } = context.options
@@ -37,7 +40,7 @@ export function systemRoutes (context: EdgeContext) {
       description: '503 with the reasons while it does not.',
       tag: 'system',
       open: true,
-      answers: { 200: { description: 'It does.', schema: { type: 'object', properties: { ready: { type: 'boolean' }, reasons: { type: 'array', items: { type: 'string' } } } } } }
+      answers: { 200: { description: 'It does.', schema: readinessSchema }, 503: { description: 'It does not.', schema: readinessSchema } }
     }), (_request, reply) => {
       const state = context.closing ? { ready: false, reasons: ['stopping'] } : readiness()
       void reply.code(state.ready ? 200 : 503).send({ ready: state.ready, reasons: state.reasons })
@@ -47,7 +50,7 @@ export function systemRoutes (context: EdgeContext) {
       tag: 'system',
       open: true,
       answers: { 200: { description: 'Metrics.', mediaType: 'text/plain', schema: { type: 'string' } } },
-      errors: ['unauthenticated', 'forbidden']
+      errors: ['unauthenticated', 'forbidden', 'internal']
     }), async (request, reply) => {
       await requireMetricsAccess(context, request)
       const { contentType, body } = await metrics.render()

@@ -64,7 +64,7 @@ async function changeTenant (context: EdgeContext, id: string, change: TenantCha
   })
   tenants.forget(id)
   if (change.disabled !== undefined) authenticator.forget()
-  if (change.disabled === true) mqtt.disconnect({ tenant: id })
+  if (change.disabled === true) mqtt.disconnect(principal => principal.tenant === id)
   return changed
 }
 

@@ -6,7 +6,7 @@
  */
 import type { Duplex } from 'node:stream'
 import { Aedes } from 'aedes'
-import memoryPersistence from 'aedes-persistence'
+import * as memoryPersistence from 'aedes-persistence'
 import { topicLevelsMax } from '../../core/limits.js'
 import type { Log } from '../../core/log.js'
 import type { MqttConnection } from './mqtt-connection.js'
@@ -81,7 +81,9 @@ function limitQos (client: BrokerClient, packet: BrokerPacket): void {
 
 export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
   const { watch, log } = options
-  const stored = (options.persistence ?? memoryPersistence()) as BrokerPersistence
+  // The package is CommonJS with types of a module: its default export is the function itself.
+  const memory = memoryPersistence.default as unknown as () => unknown
+  const stored = (options.persistence ?? memory()) as BrokerPersistence
   const persistence = new PacedPersistence(stored, client => (client.conn as MqttConnection | undefined) ?? null)
   const aedes = new Aedes({
     persistence,

@@ -78,6 +78,7 @@ export class MqttEdge {
   readonly #servers: (Server | TlsServer)[] = []
   #ticker: NodeJS.Timeout | null = null
   #accepting = false
+  #tickedMs = 0
 
   constructor (options: MqttEdgeOptions) {
     const tickMs = options.tickMs ?? 1000
@@ -104,7 +105,8 @@ export class MqttEdge {
   async open (): Promise<void> {
     const { host, port, tls, tlsPort, persistence, log, tickMs } = this.#options
     this.#context.open = await openBroker({ persistence, watch: this.#context.watch, log, will: (packet, done) => { this.#will(packet, done) } })
-    this.#ticker = setInterval(() => { this.#wheel.advance() }, tickMs ?? 1000).unref()
+    this.#ticker = setInterval(() => { this.#tick() }, tickMs ?? 1000).unref()
+    this.#tickedMs = this.#options.clock.monotonicMs()
     this.#accepting = true
     const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, socket => { this.accept(socket) })
     await this.#listen(server, port, host)
@@ -126,6 +128,17 @@ export class MqttEdge {
     })
     this.#servers.push(server)
   }
+
+  #tick (): void {
+    // One tick at most, however long the process was held up: what clients sent meanwhile is not read yet.
+    const nowMs = this.#options.clock.monotonicMs()
+    if (nowMs === this.#tickedMs) return
+    this.#tickedMs = nowMs
+    this.advance()
+  }
+
+  /** Lets one tick of the coarse timer pass: keep-alive and time-outs. The edge does so itself every `tickMs`. */
+  advance (): void { this.#wheel.advance() }
 
   /** The TCP port that is listened on. */
   get port (): number { return this.#portOf(0) }

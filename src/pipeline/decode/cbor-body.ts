@@ -42,7 +42,11 @@ export class CborBody {
     if (!this.#isWellFormed(bytes, from, to)) return 0
     const { context } = this.#sink
     const first = this.#reader.read(bytes, from, to)
-    if (this.#reader.kind === 'map') return this.#reading(bytes, from, to) ? 1 : 0
+    let stored = 0
+    if (this.#reader.kind === 'map') {
+      this.#reading(bytes, from, to)
+      return this.#sink.problem === '' ? 1 : 0
+    }
     if (this.#reader.kind !== 'array') {
       context.refuse('not_a_reading', 'a reading is a map', context.device, bytes.subarray(from, to))
       return 0
@@ -54,8 +58,10 @@ export class CborBody {
     }
     if (senmlAllowed && this.#beginsWithIntegerKey(bytes, first, to)) return this.#senml(bytes, from, to)
     this.#sink.several = true
-    let stored = 0
-    this.#forEachItem(bytes, first, to, items, (at, end) => { if (this.#reading(bytes, at, end)) stored++ })
+    for (let item = 0, at = first; item < items && bytes[at] !== breakByte; item++) {
+      at = this.#reading(bytes, at, to)
+      if (this.#sink.problem === '') stored++
+    }
     return stored
   }
 
@@ -80,36 +86,33 @@ export class CborBody {
     return this.#reader.kind === 'map' && this.#reader.items > 0 && bytes[key] < 0x40
   }
 
-  #forEachItem (bytes: Buffer, at: number, to: number, items: number, visit: (at: number, end: number) => void): void {
-    for (let item = 0; item < items && bytes[at] !== breakByte; item++) {
-      const end = this.#scanner.skip(bytes, at, to)
-      visit(at, end)
-      at = end
-    }
-  }
-
-  /** The item bytes[at, end) as a reading, stored or refused. */
-  #reading (bytes: Buffer, at: number, end: number): boolean {
+  /** The item at `at` as a reading, stored or refused: the sink's `problem` tells. @returns offset after it. */
+  #reading (bytes: Buffer, at: number, to: number): number {
     const sink = this.#sink
     sink.begin()
-    const stored = this.#walk(bytes, at, end)
-    if (!stored) {
-      if (sink.context.multiDevice && sink.deviceId === '') sink.deviceId = this.#findDevice(bytes, at, end)
-      if (sink.problem !== '') sink.context.refuse(sink.problem, sink.detail, sink.deviceId, bytes.subarray(at, end))
+    let end = this.#walk(bytes, at, to)
+    if (sink.problem !== '') {
+      end = this.#scanner.skip(bytes, at, to)
+      if (sink.context.multiDevice && sink.deviceId === '') sink.deviceId = this.#findDevice(bytes, at, to)
+      sink.context.refuse(sink.problem, sink.detail, sink.deviceId, bytes.subarray(at, end))
     }
     sink.index++
-    return stored
+    return end
   }
 
-  #walk (bytes: Buffer, at: number, to: number): boolean {
+  /** @returns offset after the reading where the sink has stored it. */
+  #walk (bytes: Buffer, at: number, to: number): number {
     this.#ts = NaN
     this.#device = null
     this.#to = to
     const first = this.#reader.read(bytes, at, to)
-    if (this.#reader.kind !== 'map') return this.#sink.refuse('not_a_reading', 'a reading is a map')
-    if (this.#map(bytes, first, this.#reader.items, '', 1, true) === -1) return false
-    if (this.#device !== null && !this.#sink.device(this.#device)) return false
-    return this.#sink.finish(this.#ts)
+    if (this.#reader.kind !== 'map') {
+      this.#sink.refuse('not_a_reading', 'a reading is a map')
+      return -1
+    }
+    const end = this.#map(bytes, first, this.#reader.items, '', 1, true)
+    if (end !== -1 && (this.#device === null || this.#sink.device(this.#device))) this.#sink.finish(this.#ts)
+    return end
   }
 
   #findDevice (bytes: Buffer, at: number, to: number): string {
@@ -119,12 +122,15 @@ export class CborBody {
     if (reader.kind !== 'map') return device
     let isKey = true
     let key = ''
-    this.#forEachItem(bytes, first, to, reader.items * 2, (itemAt) => {
+    const items = reader.items * 2
+    for (let item = 0, itemAt = first; item < items && bytes[itemAt] !== breakByte; item++) {
       reader.read(bytes, itemAt, to)
-      if (isKey) key = reader.kind === 'text' ? reader.text : ''
-      else if (key === 'device' && reader.kind === 'text') device = reader.text
+      const text = (reader.kind as CborKind) === 'text' ? reader.text : ''
+      if (isKey) key = text
+      else if (key === 'device') device = text
       isKey = !isKey
-    })
+      itemAt = this.#scanner.skip(bytes, itemAt, to)
+    }
     return device
   }
 

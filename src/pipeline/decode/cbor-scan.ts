@@ -21,9 +21,9 @@ export class CborScanner {
   errorAt = 0
   tooDeep = false
 
-  /** Items still to come per open container; -1: until a break; below: as text or byte string chunks. */
+  /** Items still to come per open container; -1: until a break. */
   readonly #left = new Float64Array(cborDepthMax)
-  /** Major type of each open container of indefinite length, and how many items it has so far (for maps). */
+  /** Major type of each open container; and for one of indefinite length whether its number of items so far is odd. */
   readonly #majors = new Uint8Array(cborDepthMax)
   readonly #seen = new Uint8Array(cborDepthMax)
 
@@ -45,9 +45,9 @@ export class CborScanner {
     const size = 1 << (info - 24)
     if (at + size > to) return -1
     if (size === 1) this.argument = bytes[at]
-    else if (size === 2) this.argument = bytes.readUInt16BE(at)
-    else if (size === 4) this.argument = bytes.readUInt32BE(at)
-    else this.argument = bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4)
+    else if (size === 2) this.argument = bytes[at] << 8 | bytes[at + 1]
+    else if (size === 4) this.argument = fourBytes(bytes, at)
+    else this.argument = fourBytes(bytes, at) * 2 ** 32 + fourBytes(bytes, at + 4)
     // Section 3.3: a simple value below 32 has no two-byte form.
     if (this.major === CborMajor.simple && size === 1 && this.argument < 32) return -1
     return at + size
@@ -108,6 +108,10 @@ export class CborScanner {
     this.tooDeep = true
     return this.#fail(at)
   }
+}
+
+function fourBytes (bytes: Buffer, at: number): number {
+  return (bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3]) >>> 0
 }
 
 /** Items that an item of this head holds; -1 for an indefinite number. */

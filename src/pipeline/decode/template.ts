@@ -18,14 +18,14 @@ export const HoleKind = { number: PointType.number, boolean: PointType.boolean, 
 
 /** Holes of one template: the metrics of a reading, its timestamp and its device. */
 export const holesMax = 258
-const literalBytesMax = 8 * 1024
+const literalBytesMax = 4 * 1024
 const bucketCount = 256
 const bucketTemplatesMax = 8
 export const templatesMax = bucketCount * bucketTemplatesMax
 /** Bytes of a reading that are looked at to choose its bucket. */
 const signatureBytesMax = 96
 /** Longest string that is compared with the one before it to save making it again. */
-const rememberedCharsMax = 64
+const rememberedCharsMax = 24
 
 export class Template {
   /** All literal bytes one after the other; piece i ends at ends[i], the last one follows the last hole. */

@@ -23,8 +23,47 @@ const calmRun = 63
 /** A base that occurs at least this often in a block is worth no second try. */
 const commonShare = 0.5
 
-const widthOf = (zigzag: number): number =>
-  zigzag < 4294967296 ? 32 - Math.clz32(zigzag) : 64 - Math.clz32(zigzag / 4294967296)
+/** A block whose values lie closer together than this is measured in 32-bit arithmetic. */
+const narrowMax = 2 ** 30
+
+/** A value that stands at two of five places of the block, which a majority nearly always does; else `otherwise`. */
+function frequent (values: Float64Array, count: number, otherwise: number): number {
+  const a = values[0]
+  const b = values[count >> 2]
+  const c = values[count >> 1]
+  const d = values[count - 1 - (count >> 2)]
+  const e = values[count - 1]
+  if (c === b || c === d || c === a || c === e) return c
+  if (b === d || b === a || b === e) return b
+  if (d === a || d === e) return d
+  return a === e ? a : otherwise
+}
+
+/** Fills zigzags and how many there are of each width; returns the greatest width. */
+function measureNarrow (values: Float64Array, count: number, base: number, zigzags: Float64Array, counts: Int32Array): number {
+  let all = 0
+  for (let i = 0; i < count; i++) {
+    const distance = (values[i] - base) | 0
+    const zigzag = (distance << 1) ^ (distance >> 31)
+    zigzags[i] = zigzag
+    all |= zigzag
+    counts[32 - Math.clz32(zigzag)]++
+  }
+  return 32 - Math.clz32(all)
+}
+
+function measureWide (values: Float64Array, count: number, base: number, zigzags: Float64Array, counts: Int32Array): number {
+  let widest = 0
+  for (let i = 0; i < count; i++) {
+    const distance = values[i] - base
+    const zigzag = distance < 0 ? -2 * distance - 1 : 2 * distance
+    zigzags[i] = zigzag
+    const width = zigzag < 4294967296 ? 32 - Math.clz32(zigzag) : 64 - Math.clz32(zigzag / 4294967296)
+    counts[width]++
+    if (width > widest) widest = width
+  }
+  return widest
+}
 
 /** Plans and writes blocks; holds the scratch memory of one encoding. */
 export class BlockWriter {
@@ -35,13 +74,15 @@ export class BlockWriter {
   #base = 0
   #width = 0
   #widest = 0
+  /** Counts above this are zero. */
+  #counted = 0
   #exceptions = 0
   #previousBase = 0
   #calm = 0
   readonly #zigzags = new Float64Array(blockValues)
   readonly #counts = new Int32Array(widthMax + 2)
-  readonly #positions = new Float64Array(blockValues)
-  readonly #highs = new Float64Array(blockValues)
+  #positions: Float64Array | null = null
+  #highs: Float64Array | null = null
 
   /** Begins a sequence of blocks. */
   start (): void {
@@ -54,18 +95,10 @@ export class BlockWriter {
     const { values } = this
     let min = values[0]
     let max = min
-    // The majority of Boyer and Moore, if there is one; else some frequent value.
-    let common = min
-    let votes = 1
     for (let i = 1; i < count; i++) {
       const value = values[i]
       if (value < min) min = value
-      else if (value > max) max = value
-      if (value === common) votes++
-      else if (--votes < 0) {
-        common = value
-        votes = 1
-      }
+      if (value > max) max = value
     }
     if (min === max) {
       this.#base = min
@@ -75,31 +108,26 @@ export class BlockWriter {
       this.costBits = 8 + (min === this.#previousBase ? 0 : 8 * signedBytes(min - this.#previousBase))
       return
     }
-    this.#measure(count, common)
-    if (this.#counts[0] >= count * commonShare) return
-    const { costBits } = this
+    const narrow = max - min < narrowMax
     const middle = min + Math.floor((max - min) / 2)
-    this.#measure(count, middle)
-    if (this.costBits > costBits) this.#measure(count, common)
+    const common = frequent(values, count, middle)
+    this.#measure(count, common, narrow)
+    if (common === middle || this.#counts[0] >= count * commonShare) return
+    const { costBits } = this
+    this.#measure(count, middle, narrow)
+    if (this.costBits > costBits) this.#measure(count, common, narrow)
   }
 
-  #measure (count: number, base: number): void {
-    const { values } = this
+  #measure (count: number, base: number, narrow: boolean): void {
     const zigzags = this.#zigzags
     const counts = this.#counts
-    counts.fill(0)
-    let widest = 0
-    for (let i = 0; i < count; i++) {
-      const distance = values[i] - base
-      const zigzag = distance < 0 ? -2 * distance - 1 : 2 * distance
-      zigzags[i] = zigzag
-      const width = widthOf(zigzag)
-      counts[width]++
-      if (width > widest) widest = width
-    }
+    counts.fill(0, 0, this.#counted + 1)
+    const widest = narrow ? measureNarrow(this.values, count, base, zigzags, counts) : measureWide(this.values, count, base, zigzags, counts)
     let best = Infinity
     let exceptions = 0
+    // Between two widths that occur, the lower one with the same exceptions is always better.
     for (let width = widest; width >= 0; width--) {
+      if (counts[width] === 0) continue
       let bytes = packedBytes(count, width)
       if (exceptions > 0) bytes += 2 + packedBytes(exceptions, 6) + packedBytes(exceptions, widest - width)
       if (bytes < best) {
@@ -110,6 +138,7 @@ export class BlockWriter {
       exceptions += counts[width]
     }
     this.#widest = widest
+    this.#counted = widest
     this.#base = base
     this.costBits = 8 * (best + 1 + (base === this.#previousBase ? 0 : signedBytes(base - this.#previousBase)))
   }
@@ -141,16 +170,18 @@ export class BlockWriter {
 
   #writeExceptions (writer: ByteWriter, count: number): void {
     const limit = 2 ** this.#width
+    const positions = this.#positions ??= new Float64Array(blockValues)
+    const highs = this.#highs ??= new Float64Array(blockValues)
     let found = 0
     for (let i = 0; i < count; i++) {
       const zigzag = this.#zigzags[i]
       if (zigzag < limit) continue
-      this.#positions[found] = i
-      this.#highs[found++] = Math.floor(zigzag / limit)
+      positions[found] = i
+      highs[found++] = Math.floor(zigzag / limit)
     }
     writer.reserve(9 * blockValues)
-    writer.length = packBits(writer.bytes, writer.length, this.#positions, found, 6)
-    writer.length = packBits(writer.bytes, writer.length, this.#highs, found, this.#widest - this.#width)
+    writer.length = packBits(writer.bytes, writer.length, positions, found, 6)
+    writer.length = packBits(writer.bytes, writer.length, highs, found, this.#widest - this.#width)
   }
 
   #writeCalm (writer: ByteWriter): void {

@@ -5,7 +5,7 @@ import { ByteReader, type ByteWriter } from './bytes.js'
 import { NameFilter } from './name-filter.js'
 import { readNumbers, writeNumbers } from './numbers.js'
 import { indexOfRow, Presence, PresenceForm, sameRows, writePresence } from './presence.js'
-import { readIntegers, writeIntegers, type EncodeScratch, type EncodeSettings, type Layout } from './sequence.js'
+import { readIntegers, writeIntegers, type DecodeState, type EncodeScratch, type EncodeSettings } from './sequence.js'
 import { readStrings, writeStrings } from './strings.js'
 
 /** Bits 0 and 1 of a tag. */
@@ -70,7 +70,7 @@ export interface ColumnRange {
   readonly to: number
   /** All rows: columns without a value are kept. */
   readonly whole: boolean
-  readonly layout: Layout
+  readonly state: DecodeState
   readonly metrics: ReadonlySet<string> | null
 }
 
@@ -116,7 +116,7 @@ function findColumns (reader: ByteReader, range: ColumnRange): FoundColumn[] {
     if (tag > tagBits || type > TypeTag.string || form > PresenceForm.same) throw corrupt(`unknown tag ${tag} of a column at byte ${reader.at}`)
     const nameBytes = reader.varint()
     const metric = filter.wanted(reader.skip(nameBytes), nameBytes, (tag & wideName) !== 0)
-    if (form === PresenceForm.list) list = new Presence(reader, range.rows, range.layout)
+    if (form === PresenceForm.list) list = new Presence(reader, range.rows, range.state)
     else if (form === PresenceForm.same && list === null) throw corrupt(`a column repeats no list at byte ${reader.at}`)
     const length = reader.varint()
     const at = reader.skip(length)
@@ -152,14 +152,14 @@ function readColumn (outer: ByteReader, column: FoundColumn, piece: Piece, range
   const count = column.presence === null ? range.rows : column.presence.count
   const reader = new ByteReader(outer.bytes, column.at, column.end)
   if (pooled !== null) {
-    if (count > 0) readNumbers(reader, count, from, to, range.layout, pooled, 0)
+    if (count > 0) readNumbers(reader, count, from, to, range.state, pooled, 0)
     return { metric, type: 'number', rows, values: pooled }
   }
   if (column.type === TypeTag.string) {
-    return { metric, type: 'string', rows, values: count === 0 ? [] : readStrings(reader, count, from, to, range.layout) }
+    return { metric, type: 'string', rows, values: count === 0 ? [] : readStrings(reader, count, from, to, range.state) }
   }
   const flags = new Float64Array(to - from)
-  readIntegers(reader, count, from, to, range.layout, flags)
+  readIntegers(reader, count, from, to, range.state, flags)
   const values = new Uint8Array(flags.length)
   for (let i = 0; i < values.length; i++) values[i] = flags[i] === 0 ? 0 : 1
   return { metric, type: 'boolean', rows, values }

@@ -4,7 +4,7 @@ import type { ByteReader, ByteWriter } from './bytes.js'
 import { constantDecimal, fitDecimal, type DecimalFit } from './decimal.js'
 import {
   constantOrder, formOrderMask, formScaleShift, planSequence, powersOfTen, readSequence, writeSequence,
-  type EncodeScratch, type EncodeSettings, type Layout
+  type DecodeState, type EncodeScratch, type EncodeSettings
 } from './sequence.js'
 import { readXor, writeXor, xorBits } from './xor.js'
 
@@ -50,7 +50,7 @@ export function writeNumbers (writer: ByteWriter, scratch: EncodeScratch, values
     }
   }
   writer.byte(xorScale << formScaleShift)
-  writeXor(writer, values, count)
+  writeXor(writer, scratch, values, count)
 }
 
 function writeConstant (writer: ByteWriter, value: number): void {
@@ -76,18 +76,18 @@ function writePatches (writer: ByteWriter, fit: DecimalFit, values: Float64Array
 }
 
 /** Reads values `from` to `to` of `count` (at least one) into `out` from `outAt`. */
-export function readNumbers (reader: ByteReader, count: number, from: number, to: number, layout: Layout, out: Float64Array, outAt: number): void {
+export function readNumbers (reader: ByteReader, count: number, from: number, to: number, state: DecodeState, out: Float64Array, outAt: number): void {
   const form = reader.byte()
   const scale = form >>> formScaleShift
   const order = form & formOrderMask
   if (scale === xorScale) {
     if (order === constantOrder) out.fill(reader.float64(), outAt, outAt + to - from)
-    else readXor(reader, count, from, to, out, outAt)
+    else readXor(reader, count, from, to, state, out, outAt)
     return
   }
   if (scale >= powersOfTen.length) throw corrupt(`unknown form ${form} at byte ${reader.at}`)
   const patches = (form & hasPatches) === 0 ? null : readPatches(reader, count)
-  readSequence(reader, order, count, from, to, layout, out, outAt)
+  readSequence(reader, order, count, from, to, state, out, outAt)
   const end = outAt + to - from
   const power = powersOfTen[scale]
   if ((form & isSingle) !== 0) {

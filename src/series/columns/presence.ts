@@ -5,7 +5,7 @@
  */
 import { corrupt } from './bounds.js'
 import type { ByteReader, ByteWriter } from './bytes.js'
-import { readIntegers, writeIntegers, type EncodeScratch, type EncodeSettings, type Layout } from './sequence.js'
+import { readIntegers, writeIntegers, type DecodeState, type EncodeScratch, type EncodeSettings } from './sequence.js'
 
 /** As stored in bits 2 and 3 of a column's tag. */
 export const PresenceForm = { all: 0, list: 1, same: 2 } as const
@@ -32,21 +32,21 @@ export class Presence {
   readonly count: number
   readonly #part: ByteReader
   readonly #rowCount: number
-  readonly #layout: Layout
+  readonly #state: DecodeState
   #rows: Uint32Array | null = null
 
-  constructor (reader: ByteReader, rowCount: number, layout: Layout) {
+  constructor (reader: ByteReader, rowCount: number, state: DecodeState) {
     this.count = reader.varint()
     if (this.count > rowCount) throw corrupt(`${this.count} values in ${rowCount} rows`)
     this.#part = reader.part()
     this.#rowCount = rowCount
-    this.#layout = layout
+    this.#state = state
   }
 
   rows (): Uint32Array {
     if (this.#rows !== null) return this.#rows
     const decoded = new Float64Array(this.count)
-    readIntegers(this.#part, this.count, 0, this.count, this.#layout, decoded)
+    readIntegers(this.#part, this.count, 0, this.count, this.#state, decoded)
     const rows = new Uint32Array(this.count)
     let previous = -1
     for (let i = 0; i < rows.length; i++) {

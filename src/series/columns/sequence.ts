@@ -29,18 +29,46 @@ export const powersOfTen: readonly number[] = [1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 
 /** Times are stored in units of up to 10^6 µs. */
 const unitScaleMax = 6
 
+/** A sequence of more than a block is judged by so many pieces of it. */
+const samples = 2
+const sampleValues = 32
+
 /** Scratch memory of one encoding. */
 export class EncodeScratch {
   /** The sequence to be written. */
   readonly integers: Float64Array
   readonly blocks = new BlockWriter()
+  #words: BlockWords | null = null
 
   constructor (countMax: number) {
     this.integers = new Float64Array(countMax)
   }
+
+  /** Made when the first column of full doubles needs it. */
+  get words (): BlockWords { return this.#words ??= new BlockWords() }
 }
 
-/** The order that packs `integers` best, and the bits it would take, both judged by at most two blocks. */
+/** Room for one block of doubles and for its bits in two halves. */
+export class BlockWords {
+  readonly values = new Float64Array(blockValues)
+  readonly words = new Uint32Array(this.values.buffer)
+  readonly lows = new Float64Array(blockValues)
+  readonly highs = new Float64Array(blockValues)
+}
+
+/** How the sequences of a chunk are read, and scratch memory for it. */
+export class DecodeState {
+  readonly layout: Layout
+  #words: BlockWords | null = null
+
+  constructor (layout: Layout) {
+    this.layout = layout
+  }
+
+  get words (): BlockWords { return this.#words ??= new BlockWords() }
+}
+
+/** The order that packs `integers` best, and the bits it would take, both judged by samples where it is long. */
 export function planSequence (scratch: EncodeScratch, count: number, min: number, max: number, settings: EncodeSettings): { order: number, bits: number } {
   if (min === max) return { order: constantOrder, bits: 0 }
   // A range of r makes residuals up to r, 2r and 4r around a base; their zigzags must stay below 2^53.
@@ -66,21 +94,20 @@ function seedBits (integers: Float64Array, order: number): number {
 function sampleCost (scratch: EncodeScratch, count: number, order: number): number {
   const { blocks, integers } = scratch
   const residuals = count - order
-  const blockCount = Math.ceil(residuals / blockValues)
   blocks.start()
-  if (blockCount === 0) return 0
-  let sampled = 0
-  let bits = 0
-  const step = blockCount <= 2 ? 1 : Math.floor(blockCount / 3)
-  for (let block = blockCount <= 2 ? 0 : step; block < blockCount && sampled < 2 * blockValues; block += step) {
-    const from = block * blockValues
-    const size = Math.min(blockValues, residuals - from)
-    fillResiduals(integers, order, from, size, blocks.values)
-    blocks.plan(size)
-    bits += blocks.costBits
-    sampled += size
+  if (residuals <= blockValues) {
+    if (residuals === 0) return 0
+    fillResiduals(integers, order, 0, residuals, blocks.values)
+    blocks.plan(residuals)
+    return blocks.costBits
   }
-  return bits * residuals / sampled
+  let bits = 0
+  for (let sample = 1; sample <= samples; sample++) {
+    fillResiduals(integers, order, Math.floor((residuals - sampleValues) * sample / (samples + 1)), sampleValues, blocks.values)
+    blocks.plan(sampleValues)
+    bits += blocks.costBits
+  }
+  return bits * residuals / (samples * sampleValues)
 }
 
 /** Residuals `from` to `from + count` of an order: residual i belongs to integer i + order. */
@@ -164,12 +191,12 @@ function commonScale (integers: Float64Array, count: number): number {
 }
 
 /** Reads what `writeIntegers` wrote: values `from` to `to` of `count`, into the start of `out`. */
-export function readIntegers (reader: ByteReader, count: number, from: number, to: number, layout: Layout, out: Float64Array): void {
+export function readIntegers (reader: ByteReader, count: number, from: number, to: number, state: DecodeState, out: Float64Array): void {
   if (count === 0) return
   const form = reader.byte()
   const scale = form >>> formScaleShift
   if (scale > unitScaleMax || (form & 12) !== 0) throw corrupt(`unknown form ${form} at byte ${reader.at}`)
-  readSequence(reader, form & formOrderMask, count, from, to, layout, out, 0)
+  readSequence(reader, form & formOrderMask, count, from, to, state, out, 0)
   if (scale > 0) {
     const unit = powersOfTen[scale]
     for (let i = 0; i < to - from; i++) out[i] *= unit
@@ -177,28 +204,28 @@ export function readIntegers (reader: ByteReader, count: number, from: number, t
 }
 
 /** Reads the integers `from` to `to` of a sequence of `count` into `out` from `outAt`. */
-export function readSequence (reader: ByteReader, order: number, count: number, from: number, to: number, layout: Layout, out: Float64Array, outAt: number): void {
+export function readSequence (reader: ByteReader, order: number, count: number, from: number, to: number, state: DecodeState, out: Float64Array, outAt: number): void {
   if (order === constantOrder) {
     out.fill(reader.signed(), outAt, outAt + to - from)
     return
   }
   if (count < order) throw corrupt(`sequence of ${count} with order ${order}`)
   const whole = from === 0 && to === count
-  if (!whole && order === 0 && layout === 'blocks') {
-    readPart(reader, count, from, to, out, outAt)
+  if (!whole && order === 0 && state.layout === 'blocks') {
+    readPart(reader, count, from, to, state, out, outAt)
     return
   }
   const target = whole ? out : new Float64Array(count)
   const targetAt = whole ? outAt : 0
   const first = order > 0 ? reader.signed() : 0
   const step = order === 2 ? reader.signed() : 0
-  readResiduals(reader, count - order, layout, target, targetAt + order)
+  readResiduals(reader, count - order, state, target, targetAt + order)
   if (order > 0) integrate(order, first, step, count, target, targetAt)
   if (!whole) out.set(target.subarray(from, to), outAt)
 }
 
-function readResiduals (reader: ByteReader, count: number, layout: Layout, out: Float64Array, outAt: number): void {
-  if (layout === 'blocks') {
+function readResiduals (reader: ByteReader, count: number, state: DecodeState, out: Float64Array, outAt: number): void {
+  if (state.layout === 'blocks') {
     const blocks = new BlockReader(reader)
     for (let from = 0; from < count; from += blockValues) {
       blocks.read(Math.min(blockValues, count - from), out, outAt + from)
@@ -228,9 +255,9 @@ function integrate (order: number, first: number, firstStep: number, count: numb
 }
 
 /** Blocks outside [from, to) are passed over. */
-function readPart (reader: ByteReader, count: number, from: number, to: number, out: Float64Array, outAt: number): void {
+function readPart (reader: ByteReader, count: number, from: number, to: number, state: DecodeState, out: Float64Array, outAt: number): void {
   const blocks = new BlockReader(reader)
-  const scratch = new Float64Array(blockValues)
+  const scratch = state.words.values
   for (let start = 0; start < to; start += blockValues) {
     const size = Math.min(blockValues, count - start)
     if (start + size <= from) {

@@ -1,7 +1,7 @@
 /** The values of a string column: a dictionary in order of first use, and an index for every value. FORMAT.md, "Strings". */
 import { corrupt } from './bounds.js'
 import type { ByteReader, ByteWriter } from './bytes.js'
-import { readIntegers, writeIntegers, type EncodeScratch, type EncodeSettings, type Layout } from './sequence.js'
+import { readIntegers, writeIntegers, type DecodeState, type EncodeScratch, type EncodeSettings } from './sequence.js'
 
 /** How a dictionary's characters are stored: the first that can hold them all. UTF-16 keeps lone surrogates. */
 const encodings = ['latin1', 'utf8', 'utf16le'] as const
@@ -40,11 +40,11 @@ export function writeStrings (writer: ByteWriter, scratch: EncodeScratch, values
 }
 
 /** Reads values `from` to `to` of `count` (at least one). */
-export function readStrings (reader: ByteReader, count: number, from: number, to: number, layout: Layout): string[] {
+export function readStrings (reader: ByteReader, count: number, from: number, to: number, state: DecodeState): string[] {
   const size = reader.varint()
   if (size === 0 || size > count) throw corrupt(`dictionary of ${size} for ${count} values at byte ${reader.at}`)
   const lengths = new Float64Array(size)
-  readIntegers(reader, size, 0, size, layout, lengths)
+  readIntegers(reader, size, 0, size, state, lengths)
   const encoding = reader.byte()
   if (encoding >= encodings.length) throw corrupt(`unknown encoding ${encoding} at byte ${reader.at}`)
   const bytes = reader.varint()
@@ -62,7 +62,7 @@ export function readStrings (reader: ByteReader, count: number, from: number, to
   const values = new Array<string>(to - from)
   if (size === 1) return values.fill(texts[0])
   const indexes = new Float64Array(to - from)
-  readIntegers(reader, count, from, to, layout, indexes)
+  readIntegers(reader, count, from, to, state, indexes)
   for (let i = 0; i < values.length; i++) {
     const text = texts[indexes[i]]
     if (text === undefined) throw corrupt(`index outside the dictionary at byte ${reader.at}`)

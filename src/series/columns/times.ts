@@ -5,7 +5,7 @@
 import type { ByteReader, ByteWriter } from './bytes.js'
 import { packedIntegerMax } from './blocks.js'
 import { readNumbers, writeNumbers } from './numbers.js'
-import { planSequence, readIntegers, writeIntegers, type EncodeScratch, type EncodeSettings, type Layout } from './sequence.js'
+import { planSequence, readIntegers, writeIntegers, type DecodeState, type EncodeScratch, type EncodeSettings } from './sequence.js'
 
 export interface TimeBounds {
   /** Least and greatest timestamp of a chunk, µs; 0 where it has no rows. */
@@ -116,21 +116,22 @@ function planStamps (scratch: EncodeScratch, ts: Float64Array, stamps: Float64Ar
 }
 
 /** Reads the times of rows `from` to `to` of `rows`. */
-export function readTimes (reader: ByteReader, rows: number, from: number, to: number, bounds: TimeBounds, layout: Layout): { ts: Float64Array, stamps: Float64Array } {
+export function readTimes (reader: ByteReader, rows: number, from: number, to: number, bounds: TimeBounds, state: DecodeState): { ts: Float64Array, stamps: Float64Array } {
   const ts = new Float64Array(to - from)
   const stamps = new Float64Array(to - from)
   const tsPart = reader.part()
   const stampsPart = reader.part()
   if (bounds.asDoubles) {
-    readNumbers(tsPart, rows, from, to, layout, ts, 0)
-    readNumbers(stampsPart, rows, from, to, layout, stamps, 0)
+    readNumbers(tsPart, rows, from, to, state, ts, 0)
+    readNumbers(stampsPart, rows, from, to, state, stamps, 0)
     return { ts, stamps }
   }
-  readIntegers(tsPart, rows, from, to, layout, ts)
-  for (let i = 0; i < ts.length; i++) ts[i] += bounds.minTs
+  readIntegers(tsPart, rows, from, to, state, ts)
+  const { minTs, minStamp } = bounds
+  for (let i = 0; i < ts.length; i++) ts[i] += minTs
   const besideTs = stampsPart.byte() === StampBase.timestamp
-  readIntegers(stampsPart, rows, from, to, layout, stamps)
+  readIntegers(stampsPart, rows, from, to, state, stamps)
   if (besideTs) for (let i = 0; i < stamps.length; i++) stamps[i] += ts[i]
-  else for (let i = 0; i < stamps.length; i++) stamps[i] += bounds.minStamp
+  else for (let i = 0; i < stamps.length; i++) stamps[i] += minStamp
   return { ts, stamps }
 }

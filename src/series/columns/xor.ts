@@ -8,6 +8,7 @@ import { blockValues } from './blocks.js'
 import { packBits, packedBytes, unpackBits } from './bit-pack.js'
 import { corrupt } from './bounds.js'
 import type { ByteReader, ByteWriter } from './bytes.js'
+import type { BlockWords, DecodeState, EncodeScratch } from './sequence.js'
 
 /** A bitmap of the values that differ from the one before stands in front; only those are packed. */
 const hasBitmap = 128
@@ -58,10 +59,9 @@ export function xorBits (values: Float64Array, count: number): number {
   return bits * count / sampled
 }
 
-export function writeXor (writer: ByteWriter, values: Float64Array, count: number): void {
+export function writeXor (writer: ByteWriter, scratch: EncodeScratch, values: Float64Array, count: number): void {
   const words = wordsOf(values)
-  const lows = new Float64Array(blockValues)
-  const highs = new Float64Array(blockValues)
+  const { lows, highs } = scratch.words
   for (let from = 0; from < count; from += blockValues) {
     const size = Math.min(blockValues, count - from)
     writer.uint32(words[2 * from])
@@ -102,8 +102,9 @@ function shiftedLow (low: number, high: number, trailing: number): number {
 }
 
 /** Reads values `from` to `to` of `count` into `out` from `outAt`; blocks outside are passed over. */
-export function readXor (reader: ByteReader, count: number, from: number, to: number, out: Float64Array, outAt: number): void {
-  const block = new XorBlockReader(reader)
+export function readXor (reader: ByteReader, count: number, from: number, to: number, state: DecodeState, out: Float64Array, outAt: number): void {
+  const scratch = state.words
+  const block = new XorBlockReader(reader, scratch)
   for (let start = 0; start < to; start += blockValues) {
     const size = Math.min(blockValues, count - start)
     if (start + size <= from) {
@@ -113,19 +114,17 @@ export function readXor (reader: ByteReader, count: number, from: number, to: nu
     block.read(size)
     const low = Math.max(from, start)
     const high = Math.min(to, start + size)
-    for (let i = low; i < high; i++) out[outAt + i - from] = block.values[i - start]
+    for (let i = low; i < high; i++) out[outAt + i - from] = scratch.values[i - start]
   }
 }
 
 class XorBlockReader {
-  readonly values = new Float64Array(blockValues)
-  readonly #words = wordsOf(this.values)
-  readonly #lows = new Float64Array(blockValues)
-  readonly #highs = new Float64Array(blockValues)
   readonly #reader: ByteReader
+  readonly #scratch: BlockWords
 
-  constructor (reader: ByteReader) {
+  constructor (reader: ByteReader, scratch: BlockWords) {
     this.#reader = reader
+    this.#scratch = scratch
   }
 
   skip (size: number): void {
@@ -135,23 +134,24 @@ class XorBlockReader {
     reader.skip(packedWide(packed, width))
   }
 
+  /** Leaves the values in the scratch memory. */
   read (size: number): void {
     const reader = this.#reader
-    const words = this.#words
+    const { words, lows, highs } = this.#scratch
     words[0] = reader.uint32()
     words[1] = reader.uint32()
     const { width, trailing, bitmapAt, packed } = this.#header(size)
     const lowWidth = Math.min(width, 32)
     const highWidth = Math.max(0, width - 32)
-    unpackBits(reader.bytes, reader.skip(packedBytes(packed, lowWidth)), packed, lowWidth, this.#lows, 0)
-    unpackBits(reader.bytes, reader.skip(packedBytes(packed, highWidth)), packed, highWidth, this.#highs, 0)
+    unpackBits(reader.bytes, reader.skip(packedBytes(packed, lowWidth)), packed, lowWidth, lows, 0)
+    unpackBits(reader.bytes, reader.skip(packedBytes(packed, highWidth)), packed, highWidth, highs, 0)
     let next = 0
     for (let i = 1; i < size; i++) {
       let low = 0
       let high = 0
       if (bitmapAt < 0 || (reader.bytes[bitmapAt + ((i - 1) >>> 3)] >>> ((i - 1) & 7) & 1) === 1) {
-        const packedLow = this.#lows[next] >>> 0
-        const packedHigh = this.#highs[next++] >>> 0
+        const packedLow = lows[next] >>> 0
+        const packedHigh = highs[next++] >>> 0
         if (trailing === 0) {
           low = packedLow
           high = packedHigh

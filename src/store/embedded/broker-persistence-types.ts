@@ -52,6 +52,7 @@ export interface BrokerHandle {
   readonly id: string
   counter: number
   readonly clients?: Readonly<Record<string, BrokerClient | undefined>>
+  publish?(packet: BrokerPacket, ...rest: unknown[]): unknown
   on?(event: 'client' | 'clientDisconnect', listener: (client: BrokerClient) => void): unknown
   removeListener?(event: 'client' | 'clientDisconnect', listener: (client: BrokerClient) => void): unknown
 }

@@ -13,6 +13,7 @@ import type { Log } from '../../core/log.js'
 import { IncomingMessages } from './broker-persistence-incoming.js'
 import { Ledger, type BrokerLimits, type BrokerPersistenceStats, type LimitListener } from './broker-persistence-ledger.js'
 import { countRun, load, openDatabase } from './broker-persistence-load.js'
+import { separateOrders } from './broker-persistence-order.js'
 import { OutgoingQueues } from './broker-persistence-outgoing.js'
 import { RetainedMessages } from './broker-persistence-retained.js'
 import { SessionTable } from './broker-persistence-sessions.js'
@@ -121,10 +122,11 @@ export class BrokerPersistence {
 
   get broker (): BrokerHandle | null { return this.#broker }
 
-  /** Aedes passes itself in when it starts to listen. */
+  /** Aedes passes itself in when it starts to listen. Its packet counter moves on, and its `publish` is wrapped (separateOrders). */
   async setup (broker: BrokerHandle): Promise<void> {
     this.#broker = broker
     broker.counter = Math.max(broker.counter, (this.#run - 1) * countersPerRun)
+    separateOrders(broker)
     broker.on?.('client', this.#connected)
     broker.on?.('clientDisconnect', this.#disconnected)
   }
