@@ -39,7 +39,7 @@ export interface JournalOptions {
   readonly directory: string
   readonly clock: Clock
   readonly log: Log
-  /** Bound of all segments together; `append` throws `journal_full` beyond it. Marks are exempt (64 bytes each). */
+  /** Bound of all segments together; `append` throws `journal_full` beyond it. Marks are exempt (56 bytes each). */
   readonly diskBytesMax: number
   /** Part of `diskBytesMax` from which `state` is 'slow'. Default 0.8. */
   readonly slowAtFraction?: number
@@ -261,7 +261,7 @@ export class JournalFiles implements Journal {
     const stamp = this.#stamps.take(1)
     const group = this.#commit.groupFor(markRecordBytes)
     const mark = this.#slice.markAt(this.#commit.position, stamp)
-    group.add(RecordKind.mark, 0, noIdentity, encodeMarkBody(mark, this.#slice.previous), 0, stamp, this.#commit.seed)
+    group.add(RecordKind.mark, 0, noIdentity, encodeMarkBody(mark, this.#slice.markStamp), 0, stamp, this.#commit.seed)
     group.marks.push({ mark, resolve, reject })
     this.#commit.added(markRecordBytes)
     this.#slice.marked(mark)

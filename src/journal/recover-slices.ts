@@ -2,7 +2,7 @@
  * Finds the slices among the records that recovery visits: which are closed by a mark and not packed, and what gathered
  * behind the last mark. A mark that is damaged is rebuilt from the next one, so that no record falls between two slices.
  */
-import { decodeMarkBody, markBodyBytes, markRecordBytes, type PreviousMark } from './mark-record.js'
+import { decodeMarkBody, markBodyBytes, markRecordBytes } from './mark-record.js'
 import { RecordKind, recordHeaderBytes, type SliceMark } from './record.js'
 import type { RecordView } from './segment-scan.js'
 import type { SliceState } from './slice-tracker.js'
@@ -15,8 +15,9 @@ export class RecoveredSlices {
   readonly #cursor: number
   /** Where the slice behind the last mark begins. */
   #from: number
-  #previous: PreviousMark = { from: 0, records: 0, stamp: 0 }
-  #sliceRecords = 0
+  #markStamp = 0
+  /** Positions of the records behind the last mark; a slice's worth, or two where a mark is damaged. */
+  readonly #positions: number[] = []
   #sliceBytes = 0
   #bodyBytesLargest = 0
 
@@ -40,30 +41,30 @@ export class RecoveredSlices {
     }
     if (record.position < this.#cursor) return
     this.records++
-    this.#sliceRecords++
+    this.#positions.push(record.position)
     this.#sliceBytes += recordHeaderBytes + record.bodyEnd - record.identityStart
     this.#bodyBytesLargest = Math.max(this.#bodyBytesLargest, record.bodyEnd - record.bodyStart)
   }
 
   #mark (record: RecordView, bytes: Buffer): void {
-    const { mark, previous } = decodeMarkBody(bytes.subarray(record.bodyStart, record.bodyEnd), record.stamp)
+    const { mark, previousStamp } = decodeMarkBody(bytes.subarray(record.bodyStart, record.bodyEnd), record.stamp)
     if (mark.to > this.#cursor) {
       const lostTo = mark.from - markRecordBytes
       // Its slice began behind a mark that was not read: that mark stood just before, and this one knows its stamp.
       if (lostTo > this.#from) {
-        this.marks.push({ from: this.#from, to: lostTo, records: Math.max(0, this.#sliceRecords - mark.records), stamp: previous.stamp })
+        this.marks.push({ from: this.#from, to: lostTo, records: this.#positions.filter(position => position < lostTo).length, stamp: previousStamp })
       }
       this.marks.push(mark)
     }
     this.#from = Math.max(mark.to + markRecordBytes, this.#cursor)
-    this.#previous = { from: mark.from, records: mark.records, stamp: mark.stamp }
-    this.#sliceRecords = 0
+    this.#markStamp = mark.stamp
+    this.#positions.length = 0
     this.#sliceBytes = 0
     this.#bodyBytesLargest = 0
   }
 
   /** The slice that no mark closes. */
   tail (): SliceState {
-    return { from: this.#from, records: this.#sliceRecords, bytes: this.#sliceBytes, bodyBytesLargest: this.#bodyBytesLargest, previous: this.#previous }
+    return { from: this.#from, records: this.#positions.length, bytes: this.#sliceBytes, bodyBytesLargest: this.#bodyBytesLargest, markStamp: this.#markStamp }
   }
 }

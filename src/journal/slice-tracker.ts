@@ -3,7 +3,7 @@
  * group is durable, so that a failed group leaves no trace in the next mark.
  */
 import type { SliceMark } from './record.js'
-import { markRecordBytes, type PreviousMark } from './mark-record.js'
+import { markRecordBytes } from './mark-record.js'
 
 export interface SliceState {
   /** Position at which the open slice begins. */
@@ -13,7 +13,8 @@ export interface SliceState {
   readonly bytes: number
   /** Largest body among them, bytes. */
   readonly bodyBytesLargest: number
-  readonly previous: PreviousMark
+  /** Stamp of the last mark, 0 where there is none. */
+  readonly markStamp: number
 }
 
 /** An element of an array of unstamped readings takes at least this much of a body, so a body of n bytes has at most n / 8. */
@@ -24,19 +25,19 @@ export class SliceTracker {
   #records: number
   #bytes: number
   #bodyBytesLargest: number
-  #previous: PreviousMark
+  #markStamp: number
 
   constructor (state: SliceState) {
     this.#from = state.from
     this.#records = state.records
     this.#bytes = state.bytes
     this.#bodyBytesLargest = state.bodyBytesLargest
-    this.#previous = state.previous
+    this.#markStamp = state.markStamp
   }
 
   get records (): number { return this.#records }
   get bytes (): number { return this.#bytes }
-  get previous (): PreviousMark { return this.#previous }
+  get markStamp (): number { return this.#markStamp }
 
   add (recordBytes: number, bodyBytes: number): void {
     this.#records++
@@ -60,11 +61,11 @@ export class SliceTracker {
     this.#records = 0
     this.#bytes = 0
     this.#bodyBytesLargest = 0
-    this.#previous = { from: mark.from, records: mark.records, stamp: mark.stamp }
+    this.#markStamp = mark.stamp
   }
 
   state (): SliceState {
-    return { from: this.#from, records: this.#records, bytes: this.#bytes, bodyBytesLargest: this.#bodyBytesLargest, previous: this.#previous }
+    return { from: this.#from, records: this.#records, bytes: this.#bytes, bodyBytesLargest: this.#bodyBytesLargest, markStamp: this.#markStamp }
   }
 
   restore (state: SliceState): void {
@@ -72,6 +73,6 @@ export class SliceTracker {
     this.#records = state.records
     this.#bytes = state.bytes
     this.#bodyBytesLargest = state.bodyBytesLargest
-    this.#previous = state.previous
+    this.#markStamp = state.markStamp
   }
 }

@@ -112,13 +112,17 @@ export interface RawStore {
   /** Buckets of a shard of devices that have marks, for the sealer. */
   scanDirty(tenant: string, shard: number, retentionDays: readonly number[]): AsyncIterable<DirtyMark>
 
-  /** Writes a sealed generation and removes exactly the covered head chunks and their marks. A lower generation than the stored one changes nothing. */
-  writeSealed(ref: BucketRef & RetentionClass, sealed: SealedBucket): Promise<void>
+  /**
+   * Writes a sealed generation under the class `into` and removes exactly the covered head chunks and their marks, in every
+   * class of `ref`. A lower generation than the stored one changes nothing.
+   */
+  writeSealed(ref: BucketRef, into: RetentionClass, sealed: SealedBucket): Promise<void>
   readSealed(ref: BucketRef): Promise<SealedBucket | null>
 
   /**
-   * Slabs that are older than the given mark of their journal, oldest slice first, at most `limit`: what the merger
-   * turns into device chunks.
+   * Slabs that are older than the given mark of their journal, at most `limit`: what the merger turns into device chunks.
+   * Oldest event time first, in periods of several minutes; inside a period all slabs of a shard follow one another, so that
+   * a device's readings of many slices come together. The journal '' stands for all journals.
    */
   scanSlabsToMerge(beforeSlice: SliceId, limit: number): AsyncIterable<SlabRow & RetentionClass>
   /** Writes merged chunks and removes the slabs that they contain. Chunks are visible before slabs go. */

@@ -6,7 +6,7 @@ import { bench } from './http-support.js'
 
 const day = 86_400e6
 
-t.test('times: ISO 8601, milliseconds and relative ones mean what they say', async t => {
+void t.test('times: ISO 8601, milliseconds and relative ones mean what they say', async t => {
   const now = Date.UTC(2026, 0, 31, 12) * 1000
   const rows: readonly [string, number | null][] = [
     ['2026-01-31T12:00:00Z', now],
@@ -54,7 +54,7 @@ t.test('times: ISO 8601, milliseconds and relative ones mean what they say', asy
   for (let us = now; us < now + 5000; us += 7) t.equal(parseQueryTime(isoTime(us), 0, 'to'), us)
 })
 
-t.test('a range query without parameters is the last 24 hours, newest first', async t => {
+void t.test('a range query without parameters is the last 24 hours, newest first', async t => {
   const b = await bench(t)
   b.queryResult = { body: new TextEncoder().encode('[{"ts":"2026-01-01T00:00:00.000Z","values":{"a":1}}]'), readings: 1, lastTs: 1, more: false }
   const answer = await b.call('GET', 'devices/pump-1/telemetry', { key: b.keys.viewer })
@@ -66,7 +66,7 @@ t.test('a range query without parameters is the last 24 hours, newest first', as
   t.equal(task.oldestTs, b.clock.us - 365 * day)
 })
 
-t.test('pages follow one another without gap or overlap, and a relative range does not move between them', async t => {
+void t.test('pages follow one another without gap or overlap, and a relative range does not move between them', async t => {
   const b = await bench(t)
   for (const order of ['asc', 'desc'] as const) {
     b.queries.length = 0
@@ -92,7 +92,7 @@ t.test('pages follow one another without gap or overlap, and a relative range do
   }
 })
 
-t.test('forged cursors are refused or stay inside the query', async t => {
+void t.test('forged cursors are refused or stay inside the query', async t => {
   const b = await bench(t)
   b.queryResult = { body: new TextEncoder().encode('[]'), readings: 1, lastTs: b.clock.us - 5, more: true }
   const { next } = (await b.call('GET', 'devices/pump-1/telemetry', { key: b.keys.viewer })).json
@@ -106,7 +106,7 @@ t.test('forged cursors are refused or stay inside the query', async t => {
   }
 })
 
-t.test('parameters that do not fit are refused by name and reach no worker', async t => {
+void t.test('parameters that do not fit are refused by name and reach no worker', async t => {
   const b = await bench(t)
   for (const [query, field] of [
     ['from=tomorrow', 'from'], ['to=2026-02-30', 'to'], ['from=now&to=now-1h', 'from'], ['from=now-1h&to=now-1h', 'from'], ['order=up', 'order'], ['limit=0', 'limit'],
@@ -119,7 +119,7 @@ t.test('parameters that do not fit are refused by name and reach no worker', asy
   t.equal(b.queries.length, 0)
 })
 
-t.test('metrics with commas are named one by one; the tenant\'s retention bounds the answer', async t => {
+void t.test('metrics with commas are named one by one; the tenant\'s retention bounds the answer', async t => {
   const b = await bench(t)
   b.store.tenants.set('acme', { id: 'acme', name: '', createdAt: 0, disabled: false, retention: [{ sinceStamp: 0, days: 365 }, { sinceStamp: 5, days: 7 }, { sinceStamp: 6, days: 365 }, { sinceStamp: 9, days: 30 }] })
   await b.call('GET', 'devices/pump-1/telemetry/latest?metrics=a,b&metrics=c&times=ms', { key: b.keys.viewer })
@@ -127,14 +127,14 @@ t.test('metrics with commas are named one by one; the tenant\'s retention bounds
   t.same(b.queries[0].retentionDays, [365, 7, 30])
 })
 
-t.test('a full queue is 429, a slow store 503, both with Retry-After', async t => {
+void t.test('a full queue is 429, a slow store 503, both with Retry-After', async t => {
   const b = await bench(t)
   for (const [code, status] of [['throttled', 429], ['store_unavailable', 503]] as const) {
     b.queryResult = new TwinfoldError(code, 'busy', { retryAfterMs: 2500 })
     for (const url of ['devices/pump-1/telemetry', 'devices/pump-1/telemetry/latest']) {
       const answer = await b.call('GET', url, { key: b.keys.viewer })
       t.equal(answer.status, status)
-      t.equal(answer.headers['retry-after'], 3)
+      t.equal(answer.headers['retry-after'], '3')
       t.match(answer.json, { code, retryable: true })
     }
   }

@@ -5,7 +5,7 @@ import { bench, type Bench, type Keys } from './http-support.js'
 
 type Who = keyof Keys | null
 
-t.test('who may do what, by status', async t => {
+void t.test('who may do what, by status', async t => {
   const b = await bench(t)
   const rows: readonly [string, string, unknown, Partial<Record<keyof Keys, number>>][] = [
     ['POST', 'tenants', { id: 'x1' }, { admin: 201, operator: 403, application: 403, viewer: 403, device: 403 }],
@@ -38,7 +38,7 @@ t.test('who may do what, by status', async t => {
   }
 })
 
-t.test('a platform key acts as operator inside the tenant that it names, and only there', async t => {
+void t.test('a platform key acts as operator inside the tenant that it names, and only there', async t => {
   const b = await bench(t)
   const asAdmin = async (method: string, url: string, tenant: string, body?: unknown): ReturnType<Bench['call']> => await b.call(method, url, { key: b.keys.admin, body, headers: { 'x-tenant': tenant } })
   t.equal((await asAdmin('GET', 'devices', 'acme')).json.devices.length, 4)
@@ -52,7 +52,7 @@ t.test('a platform key acts as operator inside the tenant that it names, and onl
   t.equal(foreign.text, unknown.text, 'a tenant learns nothing of which tenants there are')
 })
 
-t.test('an id of another tenant and an unknown one get the identical answer', async t => {
+void t.test('an id of another tenant and an unknown one get the identical answer', async t => {
   const b = await bench(t)
   b.store.letter('bolt', '5-0')
   const foreignToken = [...b.store.credentials.values()].find(item => item.device === 'bolt-1')?.id ?? ''
@@ -87,7 +87,7 @@ t.test('an id of another tenant and an unknown one get the identical answer', as
   t.ok([...b.store.credentials.values()].some(item => item.id === foreignToken))
 })
 
-t.test('a device: registered with a token that works, listed in pages, changed', async t => {
+void t.test('a device: registered with a token that works, listed in pages, changed', async t => {
   const b = await bench(t)
   const made = await b.call('POST', 'devices', { key: b.keys.operator, body: { id: 'a.b:c@d-1', name: 'Name', type: 'pump' } })
   t.equal(made.status, 201)
@@ -112,7 +112,7 @@ t.test('a device: registered with a token that works, listed in pages, changed',
   }
 })
 
-t.test('fields that do not fit are refused by name and change nothing', async t => {
+void t.test('fields that do not fit are refused by name and change nothing', async t => {
   const b = await bench(t)
   const before = JSON.stringify([[...b.store.devices], [...b.store.tenants]])
   const rows: readonly [Who, string, string, unknown, string][] = [
@@ -157,7 +157,7 @@ t.test('fields that do not fit are refused by name and change nothing', async t 
   t.equal(JSON.stringify([[...b.store.devices], [...b.store.tenants]]), before)
 })
 
-t.test('a cursor belongs to its query and its tenant', async t => {
+void t.test('a cursor belongs to its query and its tenant', async t => {
   const b = await bench(t)
   const { next } = (await b.call('GET', 'devices?limit=1', { key: b.keys.operator })).json
   t.equal((await b.call('GET', `devices?limit=3&cursor=${next}`, { key: b.keys.viewer })).status, 200)
@@ -166,7 +166,7 @@ t.test('a cursor belongs to its query and its tenant', async t => {
   t.equal((await b.call('GET', `keys?cursor=${next}`, { key: b.keys.operator })).status, 400)
 })
 
-t.test('deleting a device revokes, disconnects, erases and frees its children', async t => {
+void t.test('deleting a device revokes, disconnects, erases and frees its children', async t => {
   const b = await bench(t)
   for (const name of ['gateway', 'device', 'operator'] as const) b.sessions.push(b.principals.get(b.keys[name]) as never)
   t.equal((await b.call('POST', 'telemetry', { key: b.keys.gateway, body: '{"x":1}' })).status, 202)
@@ -181,7 +181,7 @@ t.test('deleting a device revokes, disconnects, erases and frees its children', 
   t.equal((await b.call('DELETE', 'devices/gate-1', { key: b.keys.operator })).status, 404)
 })
 
-t.test('a token and a key are listed without secrets and revoked at once', async t => {
+void t.test('a token and a key are listed without secrets and revoked at once', async t => {
   const b = await bench(t)
   const token = (await b.call('POST', 'devices/pump-1/tokens', { key: b.keys.operator })).json
   t.match(token, { secret: /^twd_/, role: 'device', label: '' })
@@ -213,7 +213,7 @@ t.test('a token and a key are listed without secrets and revoked at once', async
   t.equal((await b.call('DELETE', `keys/${own}`, { key: b.keys.operator })).status, 403, 'nobody locks himself out')
 })
 
-t.test('a tenant: its first key works; disabling refuses everything of it and cuts its connections', async t => {
+void t.test('a tenant: its first key works; disabling refuses everything of it and cuts its connections', async t => {
   const b = await bench(t)
   const made = await b.call('POST', 'tenants', { key: b.keys.admin, body: { id: 'new-tenant', name: 'New', retentionDays: 30 } })
   t.match(made.json, { tenant: { id: 'new-tenant', name: 'New', retentionDays: 30, disabled: false }, key: { secret: /^twk_/, role: 'operator' } })
@@ -229,7 +229,7 @@ t.test('a tenant: its first key works; disabling refuses everything of it and cu
   t.same((await b.call('GET', 'tenants?limit=2', { key: b.keys.admin })).json.tenants.map((item: { id: string }) => item.id), ['acme', 'bolt'])
 })
 
-t.test('a new retention holds from its stamp on; joining the oldest makes nothing expire early', async t => {
+void t.test('a new retention holds from its stamp on; joining the oldest makes nothing expire early', async t => {
   const b = await bench(t)
   await b.call('PATCH', 'tenants/acme', { key: b.keys.admin, body: { retentionDays: 30 } })
   const tenant = b.store.tenants.get('acme')
@@ -249,7 +249,7 @@ t.test('a new retention holds from its stamp on; joining the oldest makes nothin
   }
 })
 
-t.test('changes of one device at the same time all take effect', async t => {
+void t.test('changes of one device at the same time all take effect', async t => {
   const b = await bench(t)
   const bodies = [{ name: 'n' }, { type: 't' }, { gateway: true }, { gatewayId: 'gate-1' }]
   await Promise.all(bodies.map(async body => await b.call('PATCH', 'devices/pump-2', { key: b.keys.operator, body })))

@@ -7,7 +7,7 @@ const reading = '{"temperature":21.3}'
 const turn = async (): Promise<void> => { await new Promise(resolve => setImmediate(resolve)) }
 const turns = async (): Promise<void> => { for (let i = 0; i < 20; i++) await turn() }
 
-t.test('who may send for whom, by status', async t => {
+void t.test('who may send for whom, by status', async t => {
   const b = await bench(t)
   const rows: readonly [keyof Keys | null, string, number, string | null][] = [
     ['device', 'devices/pump-1/telemetry', 202, 'pump-1'],
@@ -51,14 +51,14 @@ t.test('who may send for whom, by status', async t => {
   t.equal(b.edge.stats.bodiesBytes, 0, 'no body stays accounted')
 })
 
-t.test('a platform key sends inside a tenant that it names', async t => {
+void t.test('a platform key sends inside a tenant that it names', async t => {
   const b = await bench(t)
   t.equal((await b.call('POST', 'devices/pump-1/telemetry', { key: b.keys.admin, body: reading, headers: { 'x-tenant': 'acme' } })).status, 202)
   t.equal((await b.call('POST', 'devices/pump-1/telemetry', { key: b.keys.admin, body: reading, headers: { 'x-tenant': 'bolt' } })).status, 404)
   t.equal((await b.call('POST', 'devices/pump-1/telemetry', { key: b.keys.admin, body: reading, headers: { 'x-tenant': 'nope' } })).status, 404)
 })
 
-t.test('an unknown device, another tenant\'s and another device\'s get the same words', async t => {
+void t.test('an unknown device, another tenant\'s and another device\'s get the same words', async t => {
   const b = await bench(t)
   const said = async (key: string, id: string): Promise<string> => (await b.call('POST', `devices/${id}/telemetry`, { key, body: reading })).text.replaceAll(id, '?')
   for (const key of [b.keys.operator, b.keys.device]) {
@@ -68,7 +68,7 @@ t.test('an unknown device, another tenant\'s and another device\'s get the same 
   }
 })
 
-t.test('every content type has its format; others are refused with what is accepted', async t => {
+void t.test('every content type has its format; others are refused with what is accepted', async t => {
   const b = await bench(t)
   const rows: readonly [string | null, number][] = [
     [null, RecordKind.bodyAuto],
@@ -96,7 +96,7 @@ t.test('every content type has its format; others are refused with what is accep
   t.match(zipped.json.detail, /Content-Encoding/)
 })
 
-t.test('bodies: empty 400, at the limit 202, above it 413, and bytes are never changed', async t => {
+void t.test('bodies: empty 400, at the limit 202, above it 413, and bytes are never changed', async t => {
   const b = await bench(t, { bodyBytesMax: 1000 })
   for (const headers of [{}, { 'content-type': 'application/json' }] as Record<string, string>[]) {
     const empty = await b.call('POST', 'telemetry', { key: b.keys.device, headers })
@@ -112,7 +112,7 @@ t.test('bodies: empty 400, at the limit 202, above it 413, and bytes are never c
   t.equal(b.edge.stats.bodiesBytes, 0)
 })
 
-t.test('202 is answered after the commit, not before, and in any number', async t => {
+void t.test('202 is answered after the commit, not before, and in any number', async t => {
   const b = await bench(t)
   b.journal.held = true
   let answered = 0
@@ -131,7 +131,7 @@ t.test('202 is answered after the commit, not before, and in any number', async 
   t.equal(b.edge.stats.bodiesBytes, 0)
 })
 
-t.test('what the journal did not take is refused with 503 and Retry-After', async t => {
+void t.test('what the journal did not take is refused with 503 and Retry-After', async t => {
   const b = await bench(t)
   for (const code of ['journal_full', 'journal_unavailable'] as const) {
     b.journal.appendError = new TwinfoldError(code, 'no')
@@ -151,7 +151,7 @@ t.test('what the journal did not take is refused with 503 and Retry-After', asyn
   t.equal(b.edge.stats.bodiesBytes, 0)
 })
 
-t.test('under pressure telemetry waits, then 429; reads and refusals do not wait', async t => {
+void t.test('under pressure telemetry waits, then 429; reads and refusals do not wait', async t => {
   const b = await bench(t, { pressureWaitMs: 60_000, pressureWaitersMax: 2 })
   b.pressure.set('slow')
   const first = b.call('POST', 'telemetry', { key: b.keys.device, body: reading })
@@ -170,7 +170,7 @@ t.test('under pressure telemetry waits, then 429; reads and refusals do not wait
   t.equal(b.pressure.waiting, 0)
 })
 
-t.test('a wait that lasts too long ends with 429 and nothing accepted; refuse is 503 at once', async t => {
+void t.test('a wait that lasts too long ends with 429 and nothing accepted; refuse is 503 at once', async t => {
   const b = await bench(t, { pressureWaitMs: 5 })
   b.pressure.set('slow')
   const slow = await b.call('POST', 'telemetry', { key: b.keys.device, body: reading })
@@ -184,7 +184,7 @@ t.test('a wait that lasts too long ends with 429 and nothing accepted; refuse is
   t.equal(b.journal.records.length, 0)
 })
 
-t.test('bodies together are bounded: beyond, 429', async t => {
+void t.test('bodies together are bounded: beyond, 429', async t => {
   const b = await bench(t, { bodiesBytesMax: 100 })
   b.journal.held = true
   const first = b.call('POST', 'telemetry', { key: b.keys.device, body: Buffer.alloc(80, 32) })
@@ -197,7 +197,7 @@ t.test('bodies together are bounded: beyond, 429', async t => {
   t.equal((await b.call('POST', 'telemetry', { key: b.keys.device, body: Buffer.alloc(30, 32) })).status, 202)
 })
 
-t.test('a device is looked up once per lease, and a deletion here is seen at once', async t => {
+void t.test('a device is looked up once per lease, and a deletion here is seen at once', async t => {
   const b = await bench(t, { deviceLeaseMs: 5000 })
   const send = async (): Promise<number> => (await b.call('POST', 'devices/pump-2/telemetry', { key: b.keys.application, body: reading })).status
   await send()
@@ -211,7 +211,7 @@ t.test('a device is looked up once per lease, and a deletion here is seen at onc
   t.equal(await send(), 404)
 })
 
-t.test('a store that fails is a fault, and tells nothing of itself', async t => {
+void t.test('a store that fails is a fault, and tells nothing of itself', async t => {
   const b = await bench(t)
   b.store.fault = new Error('corruption in /var/lib/secret/000042.ldb')
   const answer = await b.call('POST', 'devices/pump-2/telemetry', { key: b.keys.application, body: reading })
@@ -223,7 +223,7 @@ t.test('a store that fails is a fault, and tells nothing of itself', async t => 
 const withKey = async (b: Bench, key: string, body: string, url = 'telemetry', who = b.keys.device): ReturnType<Bench['call']> =>
   await b.call('POST', url, { key: who, body, headers: { 'idempotency-key': key } })
 
-t.test('Idempotency-Key: the same request again gets the first answer and the journal is not touched', async t => {
+void t.test('Idempotency-Key: the same request again gets the first answer and the journal is not touched', async t => {
   const b = await bench(t)
   const first = await withKey(b, 'k1', reading)
   t.equal(first.status, 202)
@@ -244,7 +244,7 @@ t.test('Idempotency-Key: the same request again gets the first answer and the jo
   t.equal(b.edge.stats.bodiesBytes, 0)
 })
 
-t.test('Idempotency-Key: it outlives packing, for 24 hours', async t => {
+void t.test('Idempotency-Key: it outlives packing, for 24 hours', async t => {
   const b = await bench(t)
   const first = await withKey(b, 'k2', reading)
   const { decoded } = b.journal.records[0]
@@ -260,7 +260,7 @@ t.test('Idempotency-Key: it outlives packing, for 24 hours', async t => {
   t.equal(b.journal.records.length, 2)
 })
 
-t.test('Idempotency-Key: duplicates at the same time wait for the first; a failed first frees the key', async t => {
+void t.test('Idempotency-Key: duplicates at the same time wait for the first; a failed first frees the key', async t => {
   const b = await bench(t)
   b.journal.held = true
   const calls = Array.from({ length: 5 }, async () => await withKey(b, 'k3', reading))
@@ -283,7 +283,7 @@ t.test('Idempotency-Key: duplicates at the same time wait for the first; a faile
   t.equal(b.edge.stats.bodiesBytes, 0)
 })
 
-t.test('Idempotency-Key: malformed keys are refused by name', async t => {
+void t.test('Idempotency-Key: malformed keys are refused by name', async t => {
   const b = await bench(t)
   for (const key of ['', ' ', 'a b', 'ü', 'x'.repeat(129)]) {
     const answer = await withKey(b, key, reading)

@@ -2,6 +2,7 @@ import { copyFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from 
 import { join } from 'node:path'
 import t from 'tap'
 import { segmentFileName } from '../../src/journal/filenames.js'
+import { markRecordBytes } from '../../src/journal/mark-record.js'
 import { recordHeaderBytes } from '../../src/journal/record.js'
 import { segmentHeaderBytes } from '../../src/journal/segment-header.js'
 import { appendAll, appendText, identity, open, readBack, segmentPaths, temporaryDirectory, textsOf } from './journal-support.js'
@@ -12,7 +13,7 @@ import { appendAll, appendText, identity, open, readBack, segmentPaths, temporar
  */
 const bodyBytes = 100
 const recordBytes = recordHeaderBytes + identity.length + bodyBytes
-const markBytes = 64
+const markBytes = markRecordBytes
 /** Offset in a segment of its record number `i`; the first two segments have a mark behind the fifth record. */
 const offsetOf = (i: number, marked: boolean): number => segmentHeaderBytes + i * recordBytes + (marked && i >= 5 ? markBytes : 0)
 

@@ -59,13 +59,13 @@ function refused (read: (bytes: Uint8Array) => unknown, bytes: Uint8Array): bool
   }
 }
 
-t.test('the samples are what they claim to be', async t => {
+void t.test('the samples are what they claim to be', async t => {
   t.equal(chunkSamples.squeezed[1] & 1, 1, 'squeezing paid')
   t.strictSame(decodeChunk(chunkSamples.plain).columns.map(({ metric }) => metric), sample().columns.map(({ metric }) => metric))
   t.equal(decodeSlab(slabSample).length, 50)
 })
 
-t.test('every truncation of a chunk or slab is refused', async t => {
+void t.test('every truncation of a chunk or slab is refused', async t => {
   for (const [name, bytes] of Object.entries(chunkSamples)) {
     for (let length = 0; length < bytes.length; length++) {
       if (!refused(readers.decodeChunk, bytes.slice(0, length))) t.fail(`${name} cut at ${length} was decoded`)
@@ -79,12 +79,12 @@ t.test('every truncation of a chunk or slab is refused', async t => {
   t.pass('all cuts')
 })
 
-t.test('appended bytes are refused', async t => {
+void t.test('appended bytes are refused', async t => {
   t.ok(refused(readers.decodeChunk, Uint8Array.of(...chunkSamples.plain, 0)))
   t.ok(refused(slabReaders.decodeSlab, Uint8Array.of(...slabSample, 0)))
 })
 
-t.test('every damaged byte either decodes or is refused, in bounded time', async t => {
+void t.test('every damaged byte either decodes or is refused, in bounded time', async t => {
   const all: [Uint8Array, Record<string, (bytes: Uint8Array) => unknown>][] = [[chunkSamples.plain, readers], [chunkSamples.squeezed, readers], [slabSample, slabReaders]]
   let refusals = 0
   for (const [original, reads] of all) {
@@ -100,7 +100,7 @@ t.test('every damaged byte either decodes or is refused, in bounded time', async
   t.ok(refusals > 1000, `${refusals} refused`)
 })
 
-t.test('several damaged bytes and random bytes either decode or are refused', async () => {
+void t.test('several damaged bytes and random bytes either decode or are refused', async () => {
   const damage = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 2, maxLength: 8 })
   fc.assert(fc.property(fc.constantFrom('plain', 'squeezed', 'slab'), damage, (which, changes) => {
     const original = which === 'slab' ? slabSample : chunkSamples[which as 'plain' | 'squeezed']

@@ -58,7 +58,7 @@ class BrokerProcess {
 async function client (port: number, clientId: string, options: IClientOptions = {}): Promise<MqttClient> {
   const client = mqtt.connect(`mqtt://127.0.0.1:${port}`, { clientId, reconnectPeriod: 0, resubscribe: false, ...options })
   client.on('error', () => {})
-  await once(client, 'connect')
+  await new Promise((resolve) => client.once('connect', resolve))
   return client
 }
 

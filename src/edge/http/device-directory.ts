@@ -29,6 +29,8 @@ export class DeviceDirectory {
     this.#entries = new LRUCache({
       max: options.cachedMax,
       ttl: options.leaseMs,
+      // Ask the clock every time: the cache's own memory of the time knows only the real one.
+      ttlResolution: 0,
       // Zero would mean "no time yet" to the cache.
       perf: { now: () => options.clock.monotonicMs() + 1 }
     })

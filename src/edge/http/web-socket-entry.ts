@@ -59,7 +59,9 @@ export class WebSocketEntry {
       webSocket.close(textRefused)
       stream.destroy()
     })
+    // As a TCP socket: when the client has closed and all is read, the stream is over.
     const stream = createWebSocketStream(webSocket)
+    stream.on('end', () => { stream.destroy() })
     stream.on('error', () => { webSocket.terminate() })
     options.mqtt.accept(stream, request)
   }

@@ -1,21 +1,17 @@
 /**
  * Aedes behind the stage. It keeps sessions, subscriptions, retained messages, wills and queues; who may do what was
- * decided before it sees a packet. Its own limits stand behind ours. Two of its answers are corrected here: a message
- * is never delivered at a higher QoS than granted ([MQTT-3.8.4-6]; Aedes looks at exact filters only), and never to a
- * connection of another tenant, whatever the matching said (INVARIANTS 7).
+ * decided before it sees a packet. Its own limits stand behind ours. How its matches become
+ * deliveries is in delivery.ts.
  */
 import type { Duplex } from 'node:stream'
 import { Aedes } from 'aedes'
 import * as memoryPersistence from 'aedes-persistence'
 import { topicLevelsMax } from '../../core/limits.js'
 import type { Log } from '../../core/log.js'
+import { Emissions, limitReplay } from './delivery.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import { PacedPersistence, type BrokerPersistence } from './paced-persistence.js'
 import type { TelemetryWatch } from './telemetry-watch.js'
-import { filterMatches } from './topic-grammar.js'
-
-/** Messages that the broker hands out at the same time. */
-const deliveriesMax = 1000
 
 export interface BrokerPacket {
   cmd: 'publish'
@@ -26,12 +22,17 @@ export interface BrokerPacket {
   dup: boolean
 }
 
+export type Deliver = (packet: BrokerPacket, done: () => void) => void
+
 /** The parts of Aedes' client that the stage uses. */
 export interface BrokerClient {
   readonly id: string
   readonly clean: boolean
   readonly conn: MqttConnection
   readonly subscriptions: Record<string, { readonly qos: number }>
+  duplicates: object
+  deliver0: Deliver
+  deliverQoS: Deliver
   close(done?: () => void): void
 }
 
@@ -43,11 +44,13 @@ export interface Broker {
   on(event: string, listener: (...parameters: never[]) => void): void
   readonly mq: {
     on(topic: string, listener: unknown, done?: () => void): unknown
+    emit(packet: BrokerPacket, done: () => void): unknown
     removeListener(topic: string, listener: unknown, done?: () => void): unknown
   }
 }
 
 export interface OpenBroker {
+  readonly emissions: Emissions
   readonly broker: Broker
   readonly persistence: BrokerPersistence
 }
@@ -60,25 +63,6 @@ export interface BrokerOptions {
   readonly will: (packet: BrokerPacket, done: (error?: Error | null) => void) => void
 }
 
-/** The lowest QoS among a session's subscriptions, and whether a packet must be brought down to it. */
-function limitQos (client: BrokerClient, packet: BrokerPacket): void {
-  const connection = client.conn
-  if (connection.grantedLowest === -1) {
-    let lowest = 2
-    for (const filter in client.subscriptions) lowest = Math.min(lowest, client.subscriptions[filter].qos)
-    connection.grantedLowest = lowest
-  }
-  if (packet.qos <= connection.grantedLowest) return
-  let granted = -1
-  for (const filter in client.subscriptions) {
-    const { qos } = client.subscriptions[filter]
-    if (qos > granted && filterMatches(filter, packet.topic)) granted = qos
-  }
-  // A queued message stays at QoS 1 at least: the broker waits for its acknowledgement.
-  const lowest = packet.retain ? 0 : 1
-  if (granted >= 0 && granted < packet.qos) packet.qos = Math.max(granted, lowest)
-}
-
 export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
   const { watch, log } = options
   // The package is CommonJS with types of a module: its default export is the function itself.
@@ -87,7 +71,8 @@ export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
   const persistence = new PacedPersistence(stored, client => (client.conn as MqttConnection | undefined) ?? null)
   const aedes = new Aedes({
     persistence,
-    concurrency: deliveriesMax,
+    // Messages are bounded where they come in; a bound here would make one session's delivery wait for another's.
+    concurrency: 0,
     maxClientsIdLength: 1024,
     maxTopicLevels: topicLevelsMax + 1,
     // The stage hands over a session's packets one after the other; this is the broker's bound behind it.
@@ -95,9 +80,7 @@ export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
     // Only wills come this way: the stage publishes everything else itself.
     authorizePublish: (_client, packet, done) => { options.will(packet as unknown as BrokerPacket, done) },
     authorizeForward: (client, packet) => {
-      const receiver = client as unknown as BrokerClient
-      if (!packet.topic.startsWith(receiver.conn.brokerPrefix)) return null
-      if (packet.qos > 0) limitQos(receiver, packet as unknown as BrokerPacket)
+      limitReplay(client as unknown as BrokerClient, packet as unknown as BrokerPacket)
       return packet
     }
   })
@@ -105,6 +88,12 @@ export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
   const { mq } = broker
   const subscribe = mq.on.bind(mq)
   const unsubscribe = mq.removeListener.bind(mq)
+  const emissions = new Emissions()
+  const emit = mq.emit.bind(mq)
+  mq.emit = (packet, done) => {
+    emissions.run(() => { emit(packet, done) })
+    return mq
+  }
   mq.on = (topic, listener, done) => {
     watch.added(topic)
     return subscribe(topic, listener, done)
@@ -123,5 +112,5 @@ export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
   })
   broker.on('error', (error: Error) => { log.error({ error: error.message }, 'the broker failed') })
   await aedes.listen()
-  return { broker, persistence }
+  return { broker, persistence, emissions }
 }

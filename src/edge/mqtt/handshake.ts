@@ -87,11 +87,11 @@ function decideWill (context: MqttContext, connection: MqttConnection, request: 
 }
 
 function admit (context: MqttContext, connection: MqttConnection, request: ConnectRequest, principal: Principal, will: Will | null): void {
-  const { broker } = context
+  const { broker, emissions } = context
   const tenant = principal.tenant as string
   const clientId = request.clientId === '' ? `auto-${context.newId()}` : request.clientId
   const sessionId = `${tenant}/${principal.device ?? `~${principal.credentialId}`}/${clientId}`
   connection.admitted(principal, sessionId, request)
-  broker.handle(connection.asStream)
+  emissions.adopt(connection, broker.handle(connection.asStream))
   connection.feed(encodeConnect(sessionId, request.clean, will))
 }

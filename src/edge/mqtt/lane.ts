@@ -15,6 +15,7 @@ export class Lane {
   readonly #waiting: LaneJob[] = []
   #running = 0
   #exclusive = false
+  #advancing = false
 
   push (job: LaneJob): void {
     if (this.#waiting.length === 0 && this.#admits(job)) this.#start(job)
@@ -24,7 +25,11 @@ export class Lane {
   finished (job: LaneJob): void {
     this.#running--
     if (job.exclusive) this.#exclusive = false
+    // A job that ends while it starts comes back here; the loop that started it goes on, instead of a deeper one.
+    if (this.#advancing) return
+    this.#advancing = true
     while (this.#waiting.length > 0 && this.#admits(this.#waiting[0])) this.#start(this.#waiting.shift() as LaneJob)
+    this.#advancing = false
   }
 
   #admits (job: LaneJob): boolean {

@@ -83,8 +83,8 @@ export class MqttConnection extends EventEmitter implements CommitWaiter, Packet
   #level = 4
   /** Set by the broker (`conn.client`). */
   client: BrokerClient | null = null
-  /** Lowest QoS granted to any of its subscriptions; -1: not known. */
-  grantedLowest = -1
+  /** The last emission that it got (delivery.ts). */
+  emission = 0
 
   #partial: PartialPacket | null = null
   #held: Buffer | null = null
@@ -357,7 +357,6 @@ export class MqttConnection extends EventEmitter implements CommitWaiter, Packet
         this.#subscribed(packet)
         break
       case PacketType.unsuback:
-        this.grantedLowest = -1
         this.send(Buffer.from(packet))
         this.awaiting?.answered()
         break
@@ -376,6 +375,18 @@ export class MqttConnection extends EventEmitter implements CommitWaiter, Packet
     this.#context.flush(this, true)
   }
 
+  /** Queues a QoS 0 PUBLISH in the client's own form, which other connections get as well; dropped where it does not read. */
+  deliverPlain (packet: Buffer): void {
+    const context = this.#context
+    if (this.#outbound.pendingBytes + packet.length > qos0BytesMax) {
+      context.stats.droppedQos0++
+      return
+    }
+    context.stats.delivered++
+    this.#outbound.push(packet)
+    context.flush(this, false)
+  }
+
   /** Strips the tenant from a PUBLISH and queues it. */
   #deliver (packet: Buffer): void {
     const { stats } = this.#context
@@ -384,12 +395,7 @@ export class MqttConnection extends EventEmitter implements CommitWaiter, Packet
     const topicBytes = packet.readUInt16BE(at)
     // INVARIANTS 7: whatever the matching said.
     for (let i = 0; i < brokerPrefix.length; i++) if (packet[at + 2 + i] !== brokerPrefix.charCodeAt(i)) return
-    const qos = (packet[0] >> 1) & 3
-    if (qos === 0 && this.#outbound.pendingBytes + packet.length > qos0BytesMax) {
-      stats.droppedQos0++
-      return
-    }
-    if (qos > 0) {
+    if ((packet[0] & 6) !== 0) {
       const unacked = this.unacked ??= new Set()
       if (unacked.size >= unackedMax) return this.#tooSlow('unacknowledged')
       unacked.add(packet.readUInt16BE(at + 2 + topicBytes))
@@ -404,7 +410,6 @@ export class MqttConnection extends EventEmitter implements CommitWaiter, Packet
 
   /** SUBACK: one return code for each filter that the client asked for, refused ones too ([MQTT-3.8.4-5]). */
   #subscribed (packet: Buffer): void {
-    this.grantedLowest = -1
     const job = this.awaiting
     const codes = job?.codes
     if (job === null || codes === null || codes === undefined) return
@@ -414,6 +419,12 @@ export class MqttConnection extends EventEmitter implements CommitWaiter, Packet
     for (let i = 0; i < codes.length; i++) answer.packet[answer.at + 2 + i] = codes[i] < 0 ? 0x80 : packet[at + codes[i]]
     this.send(answer.packet)
     job.answered()
+  }
+
+  get singleSubscription (): boolean {
+    let count = 0
+    for (const _filter in this.client?.subscriptions) if (++count > 1) return false
+    return true
   }
 
   get subscriptionCount (): number {

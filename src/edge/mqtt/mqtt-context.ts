@@ -96,6 +96,8 @@ export class MqttContext {
 
   get persistence (): OpenBroker['persistence'] { return (this.open as OpenBroker).persistence }
 
+  get emissions (): OpenBroker['emissions'] { return (this.open as OpenBroker).emissions }
+
   /** Ticks of the wheel for a time, at least one. */
   ticks (ms: number): number { return Math.max(1, Math.ceil(ms / this.#tickMs)) }
 

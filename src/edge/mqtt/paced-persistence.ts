@@ -14,7 +14,7 @@ export interface BrokerPersistence {
   addSubscriptions(client: SessionRef, subscriptions: readonly unknown[]): Promise<void>
   removeSubscriptions(client: SessionRef, topics: readonly string[]): Promise<void>
   subscriptionsByClient(client: SessionRef): Promise<unknown>
-  subscriptionsByTopic(topic: string): Promise<readonly unknown[]>
+  subscriptionsByTopic(topic: string): Promise<readonly MatchedSubscription[]>
   countOffline(): Promise<unknown>
   cleanSubscriptions(client: SessionRef): Promise<unknown>
   outgoingEnqueue(subscription: unknown, packet: unknown): Promise<void>
@@ -39,6 +39,12 @@ export interface SessionRef {
   readonly id: string
   readonly clean?: boolean
   readonly conn?: unknown
+}
+
+/** A stored subscription of QoS 1 or 2 that matches a topic. */
+export interface MatchedSubscription {
+  readonly clientId: string
+  readonly qos: number
 }
 
 /** The receiving end of a replay. */
@@ -86,6 +92,18 @@ export class PacedPersistence implements BrokerPersistence {
     return receiver === null ? source : Readable.from(paced(source, receiver))
   }
 
+  /** One for each session, of its greatest QoS: a queue that got a message twice would deliver it twice ([MQTT-3.3.5-1]). */
+  async subscriptionsByTopic (topic: string): Promise<readonly MatchedSubscription[]> {
+    const matched = await this.#stored.subscriptionsByTopic(topic)
+    if (matched.length < 2) return matched
+    const sessions = new Map<string, MatchedSubscription>()
+    for (const subscription of matched) {
+      const known = sessions.get(subscription.clientId)
+      if (known === undefined || known.qos < subscription.qos) sessions.set(subscription.clientId, subscription)
+    }
+    return [...sessions.values()]
+  }
+
   cleanIncoming (client: SessionRef): Promise<unknown> {
     return this.#stored.cleanIncoming?.(client) ?? Promise.resolve()
   }
@@ -95,7 +113,6 @@ export class PacedPersistence implements BrokerPersistence {
   addSubscriptions (client: SessionRef, subscriptions: readonly unknown[]): Promise<void> { return this.#stored.addSubscriptions(client, subscriptions) }
   removeSubscriptions (client: SessionRef, topics: readonly string[]): Promise<void> { return this.#stored.removeSubscriptions(client, topics) }
   subscriptionsByClient (client: SessionRef): Promise<unknown> { return this.#stored.subscriptionsByClient(client) }
-  subscriptionsByTopic (topic: string): Promise<readonly unknown[]> { return this.#stored.subscriptionsByTopic(topic) }
   countOffline (): Promise<unknown> { return this.#stored.countOffline() }
   cleanSubscriptions (client: SessionRef): Promise<unknown> { return this.#stored.cleanSubscriptions(client) }
   outgoingEnqueue (subscription: unknown, packet: unknown): Promise<void> { return this.#stored.outgoingEnqueue(subscription, packet) }

@@ -20,8 +20,10 @@ const hasBase = 64
 const hasExceptions = 128
 /** A header of this width means: a varint of calm blocks follows. */
 const calmRun = 63
-/** A base that occurs at least this often in a block is worth no second try. */
-const commonShare = 0.5
+/** A base that occurs at least this often in a block is worth no second try, where values are few and where they are not. */
+const calmShare = 7 / 8
+const commonShare = 1 / 2
+const smallRange = 8
 
 /** A block whose values lie closer together than this is measured in 32-bit arithmetic. */
 const narrowMax = 2 ** 30
@@ -109,10 +111,11 @@ export class BlockWriter {
       return
     }
     const narrow = max - min < narrowMax
-    const middle = min + Math.floor((max - min) / 2)
+    // A zigzag of width w reaches one step further down than up.
+    const middle = min + Math.ceil((max - min) / 2)
     const common = frequent(values, count, middle)
     this.#measure(count, common, narrow)
-    if (common === middle || this.#counts[0] >= count * commonShare) return
+    if (common === middle || this.#counts[0] >= count * (max - min < smallRange ? calmShare : commonShare)) return
     const { costBits } = this
     this.#measure(count, middle, narrow)
     if (this.costBits > costBits) this.#measure(count, common, narrow)

@@ -31,6 +31,8 @@ const unitScaleMax = 6
 
 /** A sequence of more than a block is judged by so many pieces of it. */
 const samples = 2
+/** Shorter sequences do not earn back the second seed of order 2, nor the time to find that out. */
+const secondOrderMin = 16
 const sampleValues = 32
 
 /** Scratch memory of one encoding. */
@@ -73,7 +75,7 @@ export function planSequence (scratch: EncodeScratch, count: number, min: number
   if (min === max) return { order: constantOrder, bits: 0 }
   // A range of r makes residuals up to r, 2r and 4r around a base; their zigzags must stay below 2^53.
   const range = max - min
-  const orderMax = settings.seekable || range >= packedIntegerMax ? 0 : Math.min(count - 1, range >= packedIntegerMax / 2 ? 1 : 2)
+  const orderMax = settings.seekable || range >= packedIntegerMax ? 0 : count < secondOrderMin || range >= packedIntegerMax / 2 ? 1 : 2
   let order = 0
   let bits = Infinity
   for (let candidate = 0; candidate <= orderMax; candidate++) {

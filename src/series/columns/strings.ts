@@ -6,7 +6,6 @@ import { readIntegers, writeIntegers, type DecodeState, type EncodeScratch, type
 /** How a dictionary's characters are stored: the first that can hold them all. UTF-16 keeps lone surrogates. */
 const encodings = ['latin1', 'utf8', 'utf16le'] as const
 
-// eslint-disable-next-line no-control-regex
 const latin1Only = /^[\x00-\xff]*$/
 const loneSurrogate = /\p{Surrogate}/u
 

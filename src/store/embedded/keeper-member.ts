@@ -76,10 +76,9 @@ export class KeeperMember implements Keeper {
     else if (message.kind === 'suspected') this.onSuspected(message.path)
     else if ((message.kind === 'answer' || message.kind === 'failed') && message.member === this.#self) {
       const call = this.#calls.get(message.call)
-      if (call === undefined) {
-        // The answer to a call that was given up: what was held for it is let go.
-        return
-      }
+      // The answer to a call that was given up. What is held by it stays so until the thread holds it again or ends:
+      // letting it go here could cross a newer hold of the same database.
+      if (call === undefined) return
       this.#calls.delete(message.call)
       clearTimeout(call.timer)
       if (message.kind === 'answer') call.resolve(message.held)

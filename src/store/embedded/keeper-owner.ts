@@ -192,11 +192,10 @@ export class KeeperOwner implements Keeper {
     try {
       await probe(database)
       this.stats.reopened++
-      this.#anchors.set(path, { database, holders: new Set(), wake: null })
-      if (this.#suspects.delete(path)) void Promise.resolve().then(async () => { await this.#locks.run(path, async () => { await this.#closeIfFree(path) }) })
     } catch (error) {
-      await database.close().catch(() => {})
       throw storeError(error, path)
+    } finally {
+      await database.close().catch(() => {})
     }
   }
 }

@@ -7,11 +7,12 @@
  *     sealed   tenant 0 shard8 device 0 width16 start56 epoch56-desc sequence56-desc index32               -> sealed-rows.ts
  *     slab     period56 tenant 0 shard8 minute56 journal64 mark56                                          -> encoded slab
  *     seen     tenant 0 device 0 day56-desc hash64                                                         -> names, JSON
- *     pending  days32 window56 journal64 mark56 (in meta)                                                  -> nothing
+ *     pending  days32 period56 journal64 mark56 (in meta)                                                  -> nothing
  *
  * `span` is maxTs - minTs: with both times in the key a reader passes over rows outside its range without their values.
  * Slabs come by period (10 minutes of event time) first, so that the oldest are merged first, a shard at a time. The tenant
- * stands behind the period there; scans of one tenant always name it in both ends of their range.
+ * stands behind the period there; scans of one tenant always name it in both ends of their range. `pending` rows say which
+ * periods have slabs at all, so that neither readers nor the merger look for them anywhere else.
  * There are no rows for dirty marks: head chunks that no seal covers are the marks, in the order of shard and device.
  */
 import type { SliceId } from '../../core/reading.js'
@@ -19,7 +20,7 @@ import { usPerMinute } from '../../core/reading.js'
 import { shardOf } from '../../core/ids.js'
 import type { Bucket, BucketWidthMinutes } from '../../series/partition-plan.js'
 import {
-  readJournalId, readText, readTime, readTimeDescending, skipText, timeBytes, writeJournalId, writeText, writeTime, writeTimeDescending
+  after, readJournalId, readText, readTime, readTimeDescending, skipText, timeBytes, writeJournalId, writeText, writeTime, writeTimeDescending
 } from './key-bytes.js'
 
 export const keyVersion = 1
@@ -160,10 +161,8 @@ export function slabPeriod (minute: number): number {
   return Math.floor(minute / slabPeriodUs) * slabPeriodUs
 }
 
-export const slabTable = begin(tables.slab, headBytes)
-
-/** First possible key of a period. */
-export function slabPeriodKey (period: number): Buffer {
+/** All slabs of a period, whoever's. */
+export function slabPeriodPrefix (period: number): Buffer {
   const key = begin(tables.slab, headBytes + timeBytes)
   writeTime(key, headBytes, period)
   return key
@@ -175,21 +174,19 @@ export function slabKey (slab: SlabKeyParts): Buffer {
   return key
 }
 
-/** First possible key of a shard's minute. */
-export function slabMinuteKey (tenant: string, shard: number, minute: number, period = slabPeriod(minute)): Buffer {
-  const key = begin(tables.slab, headBytes + timeBytes + tenant.length + 2 + timeBytes)
-  writeSlabMinute(key, tenant, shard, minute, period)
-  return key
+/** A shard's slabs of minutes in [fromMinute, toMinute], all inside one period. */
+export function slabMinutes (tenant: string, shard: number, fromMinute: number, toMinute: number): { gte: Buffer, lt: Buffer } {
+  const gte = begin(tables.slab, headBytes + timeBytes + tenant.length + 2 + timeBytes)
+  writeSlabMinute(gte, tenant, shard, fromMinute)
+  const last = Buffer.from(gte)
+  writeSlabMinute(last, tenant, shard, toMinute)
+  return { gte, lt: after(last) }
 }
 
-function writeSlabMinute (key: Buffer, tenant: string, shard: number, minute: number, period = slabPeriod(minute)): number {
-  let at = writeText(key, writeTime(key, headBytes, period), tenant)
+function writeSlabMinute (key: Buffer, tenant: string, shard: number, minute: number): number {
+  let at = writeText(key, writeTime(key, headBytes, slabPeriod(minute)), tenant)
   key[at++] = shard
   return writeTime(key, at, minute)
-}
-
-export function readSlabPeriod (key: Buffer): number {
-  return readTime(key, headBytes)
 }
 
 export function readSlabKey (key: Buffer): SlabKeyParts {
@@ -220,33 +217,27 @@ export function seenDay (key: Buffer): number {
 
 export const pendingTable = begin(tables.pending, headBytes)
 
-/** Says that a slice wrote slabs into a window. */
-export function pendingKey (retentionDays: number, windowStart: number, slice: SliceId): Buffer {
+/** Says that a slice wrote slabs of a period. */
+export function pendingKey (retentionDays: number, period: number, slice: SliceId): Buffer {
   const key = begin(tables.pending, headBytes + 4 + timeBytes + journalBytes + timeBytes)
-  writeSlice(key, writePendingWindow(key, retentionDays, windowStart), slice)
+  writeSlice(key, writePendingPeriod(key, retentionDays, period), slice)
   return key
 }
 
-export function pendingPrefix (retentionDays: number, windowStart: number): Buffer {
+/** First possible key of a class and period. */
+export function pendingPrefix (retentionDays: number, period: number): Buffer {
   const key = begin(tables.pending, headBytes + 4 + timeBytes)
-  writePendingWindow(key, retentionDays, windowStart)
+  writePendingPeriod(key, retentionDays, period)
   return key
 }
 
-/** All windows of a class. */
-export function pendingClassPrefix (retentionDays: number): Buffer {
-  const key = begin(tables.pending, headBytes + 4)
+function writePendingPeriod (key: Buffer, retentionDays: number, period: number): number {
   key.writeUInt32BE(retentionDays, headBytes)
-  return key
+  return writeTime(key, headBytes + 4, period)
 }
 
-function writePendingWindow (key: Buffer, retentionDays: number, windowStart: number): number {
-  key.writeUInt32BE(retentionDays, headBytes)
-  return writeTime(key, headBytes + 4, windowStart)
-}
-
-export function readPendingKey (key: Buffer): { retentionDays: number, windowStart: number, slice: SliceId } {
+export function readPendingKey (key: Buffer): { retentionDays: number, period: number, slice: SliceId } {
   return {
-    retentionDays: key.readUInt32BE(headBytes), windowStart: readTime(key, headBytes + 4), slice: readSlice(key, headBytes + 4 + timeBytes)
+    retentionDays: key.readUInt32BE(headBytes), period: readTime(key, headBytes + 4), slice: readSlice(key, headBytes + 4 + timeBytes)
   }
 }

@@ -1,0 +1,79 @@
+/** Reading ranges of a database in batches, and joining several ordered scans into one. */
+import type { Database } from './level.js'
+
+export interface Range {
+  readonly gte?: Uint8Array
+  readonly gt?: Uint8Array
+  readonly lt?: Uint8Array
+  readonly lte?: Uint8Array
+  readonly reverse?: boolean
+}
+
+export type Row = readonly [key: Buffer, value: Buffer]
+
+/** Bytes that one call to LevelDB returns at most, about; the memory that a scan holds. */
+const batchBytesMax = 256 * 1024
+const batchRowsMax = 1000
+
+/** Rows of the range in order, a batch at a time. The first batch is small: many readers need only the first rows. */
+export async function * scanRows (database: Database, range: Range): AsyncGenerator<readonly Row[]> {
+  const iterator = database.iterator({ ...range, highWaterMarkBytes: batchBytesMax })
+  try {
+    for (let rowsMax = 16; ; rowsMax = Math.min(batchRowsMax, rowsMax * 4)) {
+      const rows = await iterator.nextv(rowsMax) as unknown as Row[]
+      if (rows.length === 0) return
+      yield rows
+    }
+  } finally {
+    await iterator.close()
+  }
+}
+
+/** Keys of the range in order, a batch at a time. */
+export async function * scanKeys (database: Database, range: Range): AsyncGenerator<readonly Buffer[]> {
+  const iterator = database.keys({ ...range, highWaterMarkBytes: batchBytesMax })
+  try {
+    for (let rowsMax = 16; ; rowsMax = Math.min(batchRowsMax, rowsMax * 4)) {
+      const keys = await iterator.nextv(rowsMax) as Buffer[]
+      if (keys.length === 0) return
+      yield keys
+    }
+  } finally {
+    await iterator.close()
+  }
+}
+
+/** The first key of the range, or null. */
+export async function firstKey (database: Database, range: Range): Promise<Buffer | null> {
+  const iterator = database.keys({ ...range, limit: 1 })
+  try {
+    return (await iterator.nextv(1) as Buffer[])[0] ?? null
+  } finally {
+    await iterator.close()
+  }
+}
+
+/** Joins ordered sources into one order. `before(a, b)`: a comes first. Closes all sources whenever it ends. */
+export async function * mergeOrdered<T> (sources: readonly AsyncIterable<T>[], before: (a: T, b: T) => boolean): AsyncGenerator<T> {
+  if (sources.length === 1) {
+    yield * sources[0]
+    return
+  }
+  const iterators = sources.map(source => source[Symbol.asyncIterator]())
+  try {
+    const heads = await Promise.all(iterators.map(async iterator => await iterator.next()))
+    for (;;) {
+      let first = -1
+      for (let i = 0; i < heads.length; i++) {
+        const head = heads[i]
+        if (head.done === true) continue
+        if (first === -1 || before(head.value, heads[first].value as T)) first = i
+      }
+      if (first === -1) return
+      yield heads[first].value as T
+      heads[first] = await iterators[first].next()
+    }
+  } finally {
+    await Promise.all(iterators.map(async iterator => await iterator.return?.()))
+  }
+}
