@@ -11,11 +11,15 @@ export interface DemoOptions {
   readonly mqttUrl: string
   readonly adminKey: string
   readonly write: (text: string) => void
+  /** The output is a terminal: progress may be drawn over itself. */
+  readonly interactive: boolean
 }
 
 export interface Demo {
   close(): Promise<void>
 }
+
+interface Issued { readonly id: string, readonly secret: string }
 
 const tenant = 'demo'
 const plants = 5
@@ -28,18 +32,18 @@ export async function startDemo (options: DemoOptions): Promise<Demo> {
   const { httpUrl, write } = options
   const api = apiClient(httpUrl)
   await api('POST', '/tenants', options.adminKey, { id: tenant, name: 'Demo' }, [201, 409])
-  const { key } = await api('POST', '/keys', options.adminKey, { role: 'operator', label: 'demo' }, [201]) as { key: { secret: string } }
+  const key = await api('POST', '/keys', options.adminKey, { role: 'operator', label: 'demo' }, [201]) as Issued
   const readings = [...solarReadings(bundledMonths())]
   const connected: Plant[] = []
   for (let i = 1; i <= plants; i++) {
     const id = `plant-${i}`
     await api('POST', '/devices', key.secret, { id, name: `Solar plant ${i}`, type: 'solar-plant' }, [201, 409])
-    const { token } = await api('POST', `/devices/${id}/tokens`, key.secret, { label: 'demo' }, [201]) as { token: string }
+    const { secret: token } = await api('POST', `/devices/${id}/tokens`, key.secret, { label: 'demo' }, [201]) as Issued
     const client = await connectAsync(options.mqttUrl, { username: token, clientId: `demo-${id}`, protocolVersion: 4, reconnectPeriod: 1000 })
     connected.push({ id, token, client, next: (i - 1) * 4000 })
   }
   write(`\nTwinfold demo: ${plants} plants of tenant '${tenant}' send real readings.\n`)
-  await sendHistory(connected, readings, write)
+  await sendHistory(connected, readings, options)
   printExamples(options, connected[0], key.secret)
   const timer = setInterval(() => {
     for (const plant of connected) {
@@ -60,7 +64,8 @@ function take (plant: Plant, readings: readonly SolarReading[]): SolarReading {
 }
 
 /** A day of minutes up to now, acknowledged before the demo says so. */
-async function sendHistory (connected: readonly Plant[], readings: readonly SolarReading[], write: (text: string) => void): Promise<void> {
+async function sendHistory (connected: readonly Plant[], readings: readonly SolarReading[], options: DemoOptions): Promise<void> {
+  const { write } = options
   const start = Date.now()
   const firstMs = start - historyReadings * 60_000
   let sent = 0
@@ -71,10 +76,10 @@ async function sendHistory (connected: readonly Plant[], readings: readonly Sola
       for (let i = at; i < Math.min(historyReadings, at + 100); i++) batch.push(`{"ts":${firstMs + i * 60_000},"values":${take(plant, readings).valuesJson}}`)
       await plant.client.publishAsync('telemetry', `[${batch.join(',')}]`, { qos: 1 })
       sent += batch.length
-      write(`\r  history: ${sent} of ${total} readings acknowledged`)
+      if (options.interactive) write(`\r  history: ${sent} of ${total} readings acknowledged`)
     }
   }))
-  write(`, ${Date.now() - start} ms\n  live:    one reading a second from each plant (Ctrl-C ends it)\n`)
+  write(`${options.interactive ? '\r' : ''}  history: ${total} readings acknowledged in ${Date.now() - start} ms\n  live:    one reading a second from each plant (Ctrl-C ends it)\n`)
 }
 
 function printExamples ({ httpUrl, mqttUrl, write }: DemoOptions, plant: Plant, key: string): void {

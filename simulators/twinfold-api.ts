@@ -18,6 +18,9 @@ export interface ApiAnswer {
   readonly body: unknown
 }
 
+/** Bytes of the journal that are not in the store yet. */
+const backlogMetric = 'twinfold_packer_backlog_bytes'
+
 export class TwinfoldApi {
   readonly #url: string
   readonly #key: string
@@ -57,7 +60,7 @@ export class TwinfoldApi {
     const { status, body } = await this.#expect([201, 409], 'POST', '/devices', { id })
     if (status === 201) return (body as { token: string }).token
     const added = await this.#expect([201], 'POST', `/devices/${encodeURIComponent(id)}/tokens`, { label: 'simulator' })
-    return (added.body as { token: string }).token
+    return (added.body as { secret: string }).secret
   }
 
   /** Creates devices, `atOnce` requests at a time; returns their tokens in order. */
@@ -95,9 +98,10 @@ export class TwinfoldApi {
   async drain (timeoutMs: number): Promise<void> {
     const deadlineMs = performance.now() + timeoutMs
     for (;;) {
-      const unpacked = await this.metric('twinfold_journal_unpacked_bytes')
+      const unpacked = await this.metric(backlogMetric)
+      if (unpacked === undefined) throw new Error(`/metrics shows no ${backlogMetric}`)
       if (unpacked === 0) return
-      if (performance.now() > deadlineMs) throw new Error(`${String(unpacked)} bytes of the journal are not packed after ${timeoutMs} ms`)
+      if (performance.now() > deadlineMs) throw new Error(`${unpacked} bytes of the journal are not packed after ${timeoutMs} ms`)
       await new Promise(resolve => { setTimeout(resolve, 20) })
     }
   }

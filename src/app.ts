@@ -15,7 +15,7 @@ import { MqttEdge } from './edge/mqtt/mqtt-edge.js'
 import { Authenticator, hashSecret, newCredential } from './gate/authenticate.js'
 import { Pressure } from './gate/pressure.js'
 import { openJournal, type JournalFiles } from './journal/journal.js'
-import { createMetrics } from './metrics.js'
+import { addHttpMetrics, createMetrics } from './metrics.js'
 import { JournalKeeper } from './pipeline/journal-keeper.js'
 import { Packer } from './pipeline/packer.js'
 import { PackPool } from './pipeline/pack-pool.js'
@@ -27,6 +27,7 @@ import { QueryPool } from './query/query-pool.js'
 import { openBrokerPersistence } from './store/embedded/broker-persistence.js'
 import { openStore } from './store/open-store.js'
 import type { Store } from './store/store.js'
+import { RefusalWriter } from './tenancy/refusal-writer.js'
 import { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
 import { RetentionJob } from './tenancy/retention-job.js'
 import { TenantCache } from './tenancy/tenant-cache.js'
@@ -93,6 +94,8 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const persistence = await openBrokerPersistence({ directory: join(config.dataDirectory, 'broker'), clock, log })
   await lifecycle.open({ name: 'broker persistence', close: async () => { await persistence.close() } })
 
+  const refusals = new RefusalWriter({ deadLetters, stamp: () => clock.nowUs(), log })
+  await lifecycle.open({ name: 'refusals', close: async () => { await refusals.close() } })
   const mqtt = new MqttEdge({
     host: config.host,
     port: config.mqttPort,
@@ -107,7 +110,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     connectionsMax: config.connectionsMax,
     tls: config.tlsKeyFile === '' ? undefined : { key: readFileSync(config.tlsKeyFile), cert: readFileSync(config.tlsCertFile) },
     tlsPort: config.mqttTlsPort,
-    onRefused: refusal => { deadLetters.addRefused(refusal) }
+    onRefused: message => { refusals.add(message) }
   })
   let closing = false
   const readiness = (): { ready: boolean, reasons: string[] } => {
@@ -117,7 +120,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     if (journal.state === 'full') reasons.push('the journal has reached its bound on disk')
     return { ready: reasons.length === 0, reasons }
   }
-  const parts = { journal, packer: pipeline.packer, merger: pipeline.merger, pressure, pressureControl: pipeline.pressureControl, planKeeper: pipeline.planKeeper, keeper: pipeline.keeper, mqtt, queries, persistence, deadLetters }
+  const metrics = createMetrics({ journal, packer: pipeline.packer, merger: pipeline.merger, pressure, pressureControl: pipeline.pressureControl, planKeeper: pipeline.planKeeper, keeper: pipeline.keeper, mqtt, queries, persistence, deadLetters })
   const http: HttpEdge = await createHttpEdge({
     host: config.host,
     port: config.httpPort,
@@ -129,11 +132,12 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     queries,
     mqtt,
     readiness,
-    metrics: createMetrics(parts),
+    metrics,
     idempotency,
     clock,
     log
   })
+  addHttpMetrics(metrics, http)
   await lifecycle.open({ name: 'mqtt', open: async () => { await mqtt.open() }, close: async () => { await mqtt.close() } })
   await lifecycle.open({ name: 'http', open: async () => { await http.open() }, close: async () => { await http.close() } })
   const shownHost = config.host === '0.0.0.0' || config.host === '::' ? 'localhost' : config.host
@@ -191,7 +195,7 @@ async function openPipeline (config: Config, parts: PipelineParts): Promise<Pipe
     onPacked: (result, mark) => {
       planKeeper.note(result.loads)
       merger.notePacked(mark)
-      deadLetters.noteRefused(result.refused)
+      for (const [key, count] of result.refused) deadLetters.noteAdded(key.slice(0, key.indexOf('\0')), count)
       idempotency.packedUpTo(packer.cursorStamp)
     }
   }, { cursor: journal.recovered.cursor, marks: journal.recovered.marks })

@@ -101,7 +101,7 @@ if (app.newAdminKey !== null) {
   process.stdout.write(`\nPlatform admin key, shown this once:\n\n    ${app.newAdminKey}\n\n`)
 }
 if (argumentsGiven.demo) {
-  demo = await startDemo({ httpUrl: app.httpUrl, mqttUrl: app.mqttUrl, adminKey: await app.makeAdminKey('demo'), write: line => process.stdout.write(line) })
+  demo = await startDemo({ httpUrl: app.httpUrl, mqttUrl: app.mqttUrl, adminKey: await app.makeAdminKey('demo'), write: text => process.stdout.write(text), interactive: process.stdout.isTTY })
 } else if (config.readyJson === '0') {
   process.stdout.write(`MQTT ${app.mqttUrl}   HTTP ${app.httpUrl}   API description ${app.httpUrl}/docs\n`)
 }

@@ -175,7 +175,7 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   metrics.gauge('twinfold_journal_unmarked_bytes', 'Appended since the last slice was closed', () => journal.unmarkedBytes)
   metrics.state('twinfold_journal_state', 'State of the journal', ['ok', 'slow', 'full', 'failed'], () => journal.state)
   metrics.stats('packer', () => packer.stats, { gauges: ['lastSliceMs'] })
-  metrics.gauge('twinfold_packer_backlog_bytes', 'Journal bytes that are not packed yet', () => packer.backlogBytes)
+  metrics.gauge('twinfold_journal_unpacked_bytes', 'Journal bytes that are not packed yet', () => packer.backlogBytes)
   metrics.gauge('twinfold_packer_bytes_per_second', 'What a thread packs, smoothed', () => packer.bytesPerSecond)
   metrics.state('twinfold_pressure', 'Back-pressure that both edges obey', ['open', 'slow', 'refuse'], () => pressure.level)
   metrics.stats('mqtt', () => mqtt.stats, { gauges: ['connections', 'sessions'], omit: ['ackLatencySumMs'] })

@@ -1,5 +1,6 @@
 /** Plain publish and subscribe through the stage: tenants, sessions, retained messages, wills, slow readers. */
 import t from 'tap'
+import memoryPersistence from 'aedes-persistence'
 import { mqttOutboundBytesMax, mqttSubscriptionsPerSessionMax } from '../../src/core/limits.js'
 import { TwinfoldError } from '../../src/core/errors.js'
 import { connectPacket, disconnect, packet, puback, publish, publishesIn, pubcomp, pubrec, pubrel, startStage, subscribe, unsubscribe, until, type RawClient, type Stage } from './mqtt-harness.js'
@@ -40,6 +41,26 @@ t.test('equal client ids of two principals of a tenant live side by side; the sa
   await second.untilClosed()
   t.notOk(first.closed)
   t.same(await third.settle(), [])
+})
+
+t.test('connections that end while the broker registers them leave nothing behind', async t => {
+  const stored = (memoryPersistence as unknown as () => { broker: { clients: object }, subscriptionsByClient(client: unknown): Promise<unknown> })()
+  const look = stored.subscriptionsByClient.bind(stored)
+  let open: () => void = () => {}
+  const gate = new Promise<void>(resolve => { open = resolve })
+  let asked = 0
+  stored.subscriptionsByClient = async client => { asked++; await gate; return await look(client) }
+  const stage = await startStage(t, { persistence: stored })
+  const clients = await Promise.all(Array.from({ length: 10 }, async () => stage.socket()))
+  for (const [i, client] of clients.entries()) client.send(connectPacket({ secret: application(stage), clientId: `c${i}`, clean: false, will: { topic: 'gone', payload: `${i}`, retain: true } }))
+  await until(() => asked === 10)
+  for (const client of clients) client.end()
+  await until(() => stage.edge.stats.connections === 0)
+  open()
+  const witness = await stage.client({ secret: application(stage), clientId: 'witness' })
+  await until(() => Object.keys(stored.broker.clients).length === 1)
+  t.same(Object.keys(stored.broker.clients), ['acme/~c-application/witness'])
+  t.same(await witness.settle(), [])
 })
 
 t.test('a device subscribes under its own name only', async t => {

@@ -108,7 +108,7 @@ const rows: Row[] = [
 ]
 
 for (const row of rows) {
-  t.test(`damage: ${row.what}; ${30 - row.lost.length} of 30 records survive`, async t => {
+  void t.test(`damage: ${row.what}; ${30 - row.lost.length} of 30 records survive`, async t => {
     const directory = temporaryDirectory(t)
     await makeJournal(directory)
     row.damage(segmentPaths(directory), directory)
@@ -137,7 +137,7 @@ for (const row of rows) {
   })
 }
 
-t.test('a body that holds valid-looking records is never taken for them, even where its own record is damaged', async t => {
+void t.test('a body that holds valid-looking records is never taken for them, even where its own record is damaged', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory)
   await appendAll(journal, ['inner'])
@@ -153,7 +153,7 @@ t.test('a body that holds valid-looking records is never taken for them, even wh
   await again.close()
 })
 
-t.test('a worker reports damage of its slice and reads the rest, also when a segment is gone', async t => {
+void t.test('a worker reports damage of its slice and reads the rest, also when a segment is gone', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory)
   await appendAll(journal, ['a'.repeat(50), 'b'.repeat(50), 'c'.repeat(50)])

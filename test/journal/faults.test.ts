@@ -10,7 +10,7 @@ const pause = async (ms: number): Promise<void> => { await new Promise(resolve =
 async function until (holds: () => boolean): Promise<void> { while (!holds()) await pause(1) }
 
 for (const [point, code] of [['write', 'ENOSPC'], ['write', 'EIO'], ['sync', 'EIO']] as const) {
-  t.test(`${code} at ${point}: what waits fails, appending is refused, and it goes on in a new segment`, async t => {
+  void t.test(`${code} at ${point}: what waits fails, appending is refused, and it goes on in a new segment`, async t => {
     const directory = temporaryDirectory(t)
     const fileSystem = new FaultyFileSystem()
     const journal = await open(directory, { fileSystem, retryMs: 2 })
@@ -53,7 +53,7 @@ for (const [point, code] of [['write', 'ENOSPC'], ['write', 'EIO'], ['sync', 'EI
   })
 }
 
-t.test('a failed sync is never repeated on the same segment', async t => {
+void t.test('a failed sync is never repeated on the same segment', async t => {
   const fileSystem = new FaultyFileSystem()
   const journal = await open(temporaryDirectory(t), { fileSystem, retryMs: 5 })
   const syncs = fileSystem.syncs
@@ -67,7 +67,7 @@ t.test('a failed sync is never repeated on the same segment', async t => {
   await journal.close()
 })
 
-t.test('a disk that stays full leaves no heap of files behind, and the journal recovers when there is room', async t => {
+void t.test('a disk that stays full leaves no heap of files behind, and the journal recovers when there is room', async t => {
   const directory = temporaryDirectory(t)
   const fileSystem = new FaultyFileSystem()
   const journal = await open(directory, { fileSystem, retryMs: 1 })
@@ -85,7 +85,7 @@ t.test('a disk that stays full leaves no heap of files behind, and the journal r
   await journal.close()
 })
 
-t.test('a full disk at the start: the journal opens, gives what it has to the packer, and takes records later', async t => {
+void t.test('a full disk at the start: the journal opens, gives what it has to the packer, and takes records later', async t => {
   const directory = temporaryDirectory(t)
   const first = await open(directory)
   await appendAll(first, ['a', 'b'])
@@ -105,13 +105,13 @@ t.test('a full disk at the start: the journal opens, gives what it has to the pa
   await journal.close()
 })
 
-t.test('a directory that may not be used stops the start', async t => {
+void t.test('a directory that may not be used stops the start', async t => {
   const fileSystem = new FaultyFileSystem()
   fileSystem.fault = at => at === 'create' ? 'EACCES' : null
   await t.rejects(open(temporaryDirectory(t), { fileSystem }), { code: 'EACCES' })
 })
 
-t.test('short writes are continued where they stopped', async t => {
+void t.test('short writes are continued where they stopped', async t => {
   const fileSystem = new FaultyFileSystem()
   const journal = await open(temporaryDirectory(t), { fileSystem })
   let step = 0
@@ -123,7 +123,7 @@ t.test('short writes are continued where they stopped', async t => {
   await journal.close()
 })
 
-t.test('close returns while the journal fails, and what waited is told so', async t => {
+void t.test('close returns while the journal fails, and what waited is told so', async t => {
   const fileSystem = new FaultyFileSystem()
   const journal = await open(temporaryDirectory(t), { fileSystem, retryMs: 1 })
   fileSystem.fault = at => at === 'truncate' ? null : 'EIO'
@@ -186,7 +186,7 @@ class Life implements CommitWaiter {
   }
 }
 
-t.test('whatever fails, whatever is killed: each acknowledged record is there once, and slices hold', async t => {
+void t.test('whatever fails, whatever is killed: each acknowledged record is there once, and slices hold', async t => {
   const seed = chooseSeed()
   t.comment(`TEST_SEED=${seed}`)
   const random = seededRandom(seed)

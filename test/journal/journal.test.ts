@@ -7,7 +7,7 @@ import { encodeIdentity, RecordFlags, RecordKind, type SliceMark } from '../../s
 import { readSlice, scanRecords } from '../../src/journal/segment-scan.js'
 import { appendAll, appendText, identity, ManualClock, mib, open, Outcomes, readBack, segmentPaths, temporaryDirectory, textsOf } from './journal-support.js'
 
-t.test('a record comes back as it was appended, with identity, flags, messages and stamp', async t => {
+void t.test('a record comes back as it was appended, with identity, flags, messages and stamp', async t => {
   const journal = await open(temporaryDirectory(t))
   const keyed = encodeIdentity({ tenant: 'acme', device: '', idempotencyKey: 'cred:abc', fingerprint: '123:9' })
   const outcomes = new Outcomes()
@@ -27,7 +27,7 @@ t.test('a record comes back as it was appended, with identity, flags, messages a
   await journal.close()
 })
 
-t.test('waiters are told in the order of the records, and only after the sync', async t => {
+void t.test('waiters are told in the order of the records, and only after the sync', async t => {
   let syncs = 0
   let synced = 0
   const fileSystem: JournalFileSystem = {
@@ -58,7 +58,7 @@ t.test('waiters are told in the order of the records, and only after the sync', 
   t.equal(journal.stats.records, 53)
 })
 
-t.test('while one group is written the next one gathers, without a timer', async t => {
+void t.test('while one group is written the next one gathers, without a timer', async t => {
   const held: (() => void)[] = []
   let hold = false
   const fileSystem: JournalFileSystem = {
@@ -87,7 +87,7 @@ t.test('while one group is written the next one gathers, without a timer', async
   await journal.close()
 })
 
-t.test('bodies of every size come back, copied or referenced, across chunks, groups and segments', async t => {
+void t.test('bodies of every size come back, copied or referenced, across chunks, groups and segments', async t => {
   const directory = temporaryDirectory(t)
   const sizes = [0, 1, 7, 16383, 16384, 16385, 100_000, mib, 3 * mib, 5, 4 * mib]
   const journal = await open(directory, { segmentBytesMax: 2 * mib, sliceBytesMax: 5 * mib })
@@ -105,7 +105,7 @@ t.test('bodies of every size come back, copied or referenced, across chunks, gro
   await again.close()
 })
 
-t.test('a record above the limit is refused and leaves the journal as it was', async t => {
+void t.test('a record above the limit is refused and leaves the journal as it was', async t => {
   const journal = await open(temporaryDirectory(t))
   t.throws(() => journal.append({ kind: RecordKind.bodyAuto, flags: 0, identity, body: Buffer.alloc(recordBytesMax), messages: 1 }, null, 0), { code: 'payload_too_large' })
   await appendAll(journal, ['a'])
@@ -113,7 +113,7 @@ t.test('a record above the limit is refused and leaves the journal as it was', a
   await journal.close()
 })
 
-t.test('more waiting bytes than the bound are refused, and taken again after the commit', async t => {
+void t.test('more waiting bytes than the bound are refused, and taken again after the commit', async t => {
   const journal = await open(temporaryDirectory(t), { waitingBytesMax: 1000 })
   const outcomes = new Outcomes()
   appendText(journal, 'x'.repeat(700), outcomes, 0)
@@ -125,7 +125,7 @@ t.test('more waiting bytes than the bound are refused, and taken again after the
   await journal.close()
 })
 
-t.test('close commits what waits and refuses what comes later', async t => {
+void t.test('close commits what waits and refuses what comes later', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory)
   const outcomes = new Outcomes()
@@ -142,7 +142,7 @@ t.test('close commits what waits and refuses what comes later', async t => {
   await again.close()
 })
 
-t.test('a mark covers exactly the records since the mark before, and the listener hears all marks in order', async t => {
+void t.test('a mark covers exactly the records since the mark before, and the listener hears all marks in order', async t => {
   const journal = await open(temporaryDirectory(t))
   const heard: SliceMark[] = []
   journal.onMark(mark => { heard.push(mark) })
@@ -162,7 +162,7 @@ t.test('a mark covers exactly the records since the mark before, and the listene
   await journal.close()
 })
 
-t.test('stamps move past those that elements of unstamped arrays may take', async t => {
+void t.test('stamps move past those that elements of unstamped arrays may take', async t => {
   const clock = new ManualClock()
   const journal = await open(temporaryDirectory(t), { clock })
   const [small] = await appendAll(journal, ['x'])
@@ -176,7 +176,7 @@ t.test('stamps move past those that elements of unstamped arrays may take', asyn
   await journal.close()
 })
 
-t.test('a given stamp is kept, and the mark lies above it', async t => {
+void t.test('a given stamp is kept, and the mark lies above it', async t => {
   const clock = new ManualClock()
   const journal = await open(temporaryDirectory(t), { clock })
   const original = clock.us - 5_000_000
@@ -189,7 +189,7 @@ t.test('a given stamp is kept, and the mark lies above it', async t => {
   await journal.close()
 })
 
-t.test('slices stay within their bound without anybody marking', async t => {
+void t.test('slices stay within their bound without anybody marking', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory, { sliceBytesMax: 1000 })
   const heard: SliceMark[] = []
@@ -209,7 +209,7 @@ t.test('slices stay within their bound without anybody marking', async t => {
   await again.close()
 })
 
-t.test('at the bound on disk it slows, then refuses, and takes again after a release', async t => {
+void t.test('at the bound on disk it slows, then refuses, and takes again after a release', async t => {
   const journal = await open(temporaryDirectory(t), { diskBytesMax: 40_000, segmentBytesMax: 4000 })
   const states: string[] = []
   journal.onState(state => { states.push(state) })
@@ -245,7 +245,7 @@ t.test('at the bound on disk it slows, then refuses, and takes again after a rel
   await journal.close()
 })
 
-t.test('errors have codes of the table', async t => {
+void t.test('errors have codes of the table', async t => {
   const journal = await open(temporaryDirectory(t))
   await journal.close()
   try {

@@ -28,7 +28,7 @@ async function runAndKill (t: { teardown(undo: () => void): unknown }, directory
   return last
 }
 
-t.test('what was reported committed survives SIGKILL, in order, once, over several lives', async t => {
+void t.test('what was reported committed survives SIGKILL, in order, once, over several lives', async t => {
   const seed = chooseSeed()
   const random = seededRandom(seed)
   const directory = temporaryDirectory(t)

@@ -8,7 +8,7 @@ import { encodeIdentity, RecordKind, type SliceMark } from '../../src/journal/re
 import { formatVersion } from '../../src/journal/segment-header.js'
 import { appendAll, appendText, chooseSeed, identity, ManualClock, open, Outcomes, readBack, seededRandom, segmentPaths, temporaryDirectory, textsOf } from './journal-support.js'
 
-t.test('after the tail was cut anywhere, exactly the whole records before the cut are there', async t => {
+void t.test('after the tail was cut anywhere, exactly the whole records before the cut are there', async t => {
   const seed = chooseSeed()
   const random = seededRandom(seed)
   const directory = temporaryDirectory(t)
@@ -33,7 +33,7 @@ t.test('after the tail was cut anywhere, exactly the whole records before the cu
   }
 })
 
-t.test('random damage anywhere loses only the records it touches', async t => {
+void t.test('random damage anywhere loses only the records it touches', async t => {
   const seed = chooseSeed()
   const random = seededRandom(seed)
   const directory = temporaryDirectory(t)
@@ -66,7 +66,7 @@ t.test('random damage anywhere loses only the records it touches', async t => {
   }
 })
 
-t.test('a segment of a newer format is refused by name, with both versions', async t => {
+void t.test('a segment of a newer format is refused by name, with both versions', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory)
   await appendAll(journal, ['a'])
@@ -80,7 +80,7 @@ t.test('a segment of a newer format is refused by name, with both versions', asy
   t.same(readFileSync(path), bytes, 'and nothing is changed')
 })
 
-t.test('segments of two journals in one directory are refused', async t => {
+void t.test('segments of two journals in one directory are refused', async t => {
   const directory = temporaryDirectory(t)
   await (await open(directory)).close()
   const other = temporaryDirectory(t)
@@ -90,7 +90,7 @@ t.test('segments of two journals in one directory are refused', async t => {
   await t.rejects(open(directory), { code: 'corrupt_data' })
 })
 
-t.test('the journal keeps its id, opens a new segment at every start, and drops those without a record', async t => {
+void t.test('the journal keeps its id, opens a new segment at every start, and drops those without a record', async t => {
   const directory = temporaryDirectory(t)
   const first = await open(directory)
   const id = first.journalId
@@ -116,7 +116,7 @@ t.test('the journal keeps its id, opens a new segment at every start, and drops 
   await again.close()
 })
 
-t.test('stamps rise strictly over restarts, whatever the clock does and whatever was released', async t => {
+void t.test('stamps rise strictly over restarts, whatever the clock does and whatever was released', async t => {
   const directory = temporaryDirectory(t)
   const clock = new ManualClock()
   let last = 0
@@ -151,7 +151,7 @@ t.test('stamps rise strictly over restarts, whatever the clock does and whatever
   await floor.close()
 })
 
-t.test('recovery gives the marks behind the cursor and leaves the open slice to the caller', async t => {
+void t.test('recovery gives the marks behind the cursor and leaves the open slice to the caller', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory, { segmentBytesMax: 700 })
   const marks: SliceMark[] = []
@@ -183,7 +183,7 @@ t.test('recovery gives the marks behind the cursor and leaves the open slice to 
   await last.close()
 })
 
-t.test('a released journal opens again and goes on behind what was packed', async t => {
+void t.test('a released journal opens again and goes on behind what was packed', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory, { segmentBytesMax: 500 })
   await appendAll(journal, Array.from({ length: 30 }, (_, i) => `${i}`.padEnd(80, ' ')))
@@ -201,7 +201,7 @@ t.test('a released journal opens again and goes on behind what was packed', asyn
   await again.close()
 })
 
-t.test('a cursor beyond the journal (its disk lost a tail that was packed) moves new positions past it', async t => {
+void t.test('a cursor beyond the journal (its disk lost a tail that was packed) moves new positions past it', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory)
   await appendAll(journal, ['a'])
@@ -218,7 +218,7 @@ t.test('a cursor beyond the journal (its disk lost a tail that was packed) moves
   await third.close()
 })
 
-t.test('idempotency keys of unpacked records come back, those before the cursor do not', async t => {
+void t.test('idempotency keys of unpacked records come back, those before the cursor do not', async t => {
   const directory = temporaryDirectory(t)
   const journal = await open(directory, { segmentBytesMax: 400 })
   const outcomes = new Outcomes()
@@ -239,7 +239,7 @@ t.test('idempotency keys of unpacked records come back, those before the cursor 
   await again.close()
 })
 
-t.test('names on disk say journal and base, and sort by base', async t => {
+void t.test('names on disk say journal and base, and sort by base', async t => {
   t.same(parseSegmentFileName(segmentFileName('00ff00ff00ff00ff', 2 ** 52)), { journalId: '00ff00ff00ff00ff', base: 2 ** 52 })
   t.equal(parseSegmentFileName('00ff00ff00ff00ff-1.segment'), null)
   t.equal(parseSegmentFileName('00ff00ff00ff00ff-ffffffffffffff.segment'), null, 'beyond 53 bits')

@@ -131,42 +131,33 @@ export class AckQueue {
    * Returns the number of acknowledgements.
    */
   drain (sink: { send(bytes: Buffer): void }): number {
+    const from = this.#head
     let bytes = 0
     let parts = 0
-    let first: AckEntry | null = null
-    const head = this.#head
-    let after = head
+    let only: AckEntry | null = null
+    let after = from
     for (; after !== null && after.done; after = after.next) {
+      this.messages -= after.messages
+      this.bytes -= after.bytes
       if (after.end === after.start) continue
       bytes += after.end - after.start
-      first ??= after
+      only = after
       parts++
     }
-    if (first !== null) {
-      const slab = first.slab as Buffer
-      if (parts === 1) sink.send(slab.subarray(first.start, first.end))
-      else sink.send(this.#join(head as AckEntry, after, bytes))
-    }
-    for (let entry = head; entry !== after && entry !== null;) {
+    if (after === from) return 0
+    // Taken off before anything is sent: sending may end the connection, which drains once more.
+    this.#head = after
+    if (after === null) this.#tail = null
+    const joined = only === null ? null : parts === 1 ? (only.slab as Buffer).subarray(only.start, only.end) : Buffer.allocUnsafe(bytes)
+    let at = 0
+    for (let entry = from; entry !== after && entry !== null;) {
       const next: AckEntry | null = entry.next
-      this.messages -= entry.messages
-      this.bytes -= entry.bytes
+      if (joined !== null && parts > 1 && entry.end > entry.start) at += (entry.slab as Buffer).copy(joined, at, entry.start, entry.end)
       this.#pool.give(entry)
       entry = next
     }
-    this.#head = after
-    if (after === null) this.#tail = null
+    if (joined !== null) sink.send(joined)
     return bytes / acknowledgementBytes
-  }
-
-  #join (from: AckEntry, to: AckEntry | null, bytes: number): Buffer {
-    const joined = Buffer.allocUnsafe(bytes)
-    let at = 0
-    for (let entry: AckEntry | null = from; entry !== to && entry !== null; entry = entry.next) {
-      if (entry.end === entry.start) continue
-      at += (entry.slab as Buffer).copy(joined, at, entry.start, entry.end)
-    }
-    return joined
   }
 
   get empty (): boolean { return this.#head === null }

@@ -7,6 +7,7 @@ import { mqttSubscriptionsPerSessionMax } from '../../core/limits.js'
 import { maySubscribe } from '../../gate/access.js'
 import type { Principal } from '../../tenancy/model.js'
 import { readFilters, shortPacketFault } from './control-packets.js'
+import { released } from './client-side.js'
 import { Lane, type LaneJob } from './lane.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import type { MqttContext } from './mqtt-context.js'
@@ -15,9 +16,6 @@ import { Intake } from './publish-intake.js'
 import { HandOverJob, ReleaseJob } from './publish-jobs.js'
 import { exceedsTopicLimits } from './topic-grammar.js'
 import { encodeAcknowledgement, encodeSuback, encodeSubscribe, encodeUnsubscribe, PacketType, pubcompByte } from './wire.js'
-
-/** Marks a packet id whose PUBREC has come and whose PUBCOMP is awaited (`MqttConnection.unacked`). */
-export const released = 0x10000
 
 const pingresp = Buffer.from([0xd0, 0])
 

@@ -9,7 +9,8 @@
  * nothing of another tenant, whatever the matching said (INVARIANTS 7). QoS 0 is encoded once for all receivers.
  */
 import type { BrokerClient, BrokerPacket, Deliver } from './broker.js'
-import { ConnectionState, type MqttConnection } from './mqtt-connection.js'
+import { ConnectionState } from './client-side.js'
+import type { MqttConnection } from './mqtt-connection.js'
 import { filterMatches } from './topic-grammar.js'
 import { encodePublish } from './wire.js'
 
@@ -68,16 +69,35 @@ export class Emissions {
     const emission = this.#current
     if (emission !== 0 && connection.emission === emission) return done()
     if (packet.qos > 0) {
-      const granted = subscribed === 0 && connection.singleSubscription ? 0 : grantedQos(client, packet.topic)
+      const granted = this.#granted(connection, client, packet, subscribed)
       // The call for the better subscription is still to come.
-      if (subscribed === 0 && granted > 0 && emission !== 0) return done()
-      // A subscription that just went away is in nobody's list any more, but its message is on its way.
-      if (granted >= 0) packet.qos = Math.min(packet.qos, granted)
+      if (subscribed === 0 && granted > 0) return done()
+      packet.qos = Math.min(packet.qos, granted)
     }
     connection.emission = emission
     if (packet.qos > 0) return deliverQoS(packet, done)
     connection.deliverPlain(this.#encode(connection, packet, emission))
     done()
+  }
+
+  /** The QoS that the session gets the packet at; looks at single filters only where its subscriptions differ. */
+  #granted (connection: MqttConnection, client: BrokerClient, packet: BrokerPacket, subscribed: 0 | 1): number {
+    if (connection.lowestQos === -1) {
+      let lowest = 2
+      let highest = 0
+      for (const filter in client.subscriptions) {
+        const { qos } = client.subscriptions[filter]
+        if (qos < lowest) lowest = qos
+        if (qos > highest) highest = qos
+      }
+      connection.lowestQos = lowest
+      connection.highestQos = highest
+    }
+    if (subscribed === 1 && packet.qos <= connection.lowestQos) return packet.qos
+    if (subscribed === 0 && connection.highestQos === 0) return 0
+    const granted = grantedQos(client, packet.topic)
+    // A subscription that just went away is in nobody's list any more, but its message is on its way.
+    return granted === -1 ? subscribed * packet.qos : granted
   }
 
   #encode (connection: MqttConnection, packet: BrokerPacket, emission: number): Buffer {

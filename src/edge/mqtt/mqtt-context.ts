@@ -8,6 +8,7 @@ import type { DeadLetterReason } from '../../store/dead-letter-store.js'
 import { AckEntryPool, AckSlab } from './ack-queue.js'
 import { PacketAssembler } from './assembler.js'
 import type { OpenBroker } from './broker.js'
+import type { ClientSide } from './client-side.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import type { MqttStats } from './mqtt-stats.js'
 import { PublishIntake } from './publish-intake.js'
@@ -70,7 +71,7 @@ export class MqttContext {
   /** Set while the edge is open. */
   open: OpenBroker | null = null
 
-  #dirty: MqttConnection[] = []
+  #dirty: ClientSide[] = []
   #flushSoon = false
   #flushLater = false
   readonly #slowed = new Set<MqttConnection>()
@@ -105,7 +106,7 @@ export class MqttContext {
    * The connection has something to write. `soon`: at the end of the running turn (acknowledgements of one commit);
    * otherwise after the other events that wait, so that deliveries gather.
    */
-  flush (connection: MqttConnection, soon: boolean): void {
+  flush (connection: ClientSide, soon: boolean): void {
     if (!connection.flushing) {
       connection.flushing = true
       this.#dirty.push(connection)

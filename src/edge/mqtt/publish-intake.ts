@@ -33,6 +33,9 @@ export const Intake = {
   holdRest: 3
 } as const
 
+/** A run that is longer becomes several records. */
+const runBytesMax = 512 * 1024
+
 function sameTopic (expected: Uint8Array, bytes: Uint8Array, at: number, end: number): boolean {
   const length = expected.length
   if (length !== end - at) return false
@@ -100,6 +103,8 @@ export class PublishIntake {
       }
     }
     if (entry.kind !== TopicKind.telemetry || qos === 2) return this.#slowWay(connection, entry, chunk, at, next, payloadAt, qos)
+    // A read from a WebSocket may be larger than a record of the journal.
+    if (this.#start !== -1 && at - this.#start > runBytesMax) this.end(connection, chunk, at)
     this.#addToRun(connection, entry, first, at)
     if (qos === 1) context.ackSlab.write(pubackByte, chunk[topicEnd], chunk[topicEnd + 1])
     return Intake.taken

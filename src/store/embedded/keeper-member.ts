@@ -1,10 +1,9 @@
 /** The side of the keeper (keeper.ts) that a store beside the owner's has: it asks the owner. */
 import { randomUUID } from 'node:crypto'
-import { threadId } from 'node:worker_threads'
+import { BroadcastChannel, threadId } from 'node:worker_threads'
 import { TwinfoldError } from '../../core/errors.js'
 import { channelName, memberId, type KeeperMessage } from './keeper-messages.js'
 import { errorOf, ownerWaitMs, type Keeper } from './keeper.js'
-import { unref } from './keeper-owner.js'
 
 interface Call {
   readonly resolve: (held: boolean) => void
@@ -25,8 +24,8 @@ export class KeeperMember implements Keeper {
 
   constructor (options: { directory: string }) {
     this.#channel = new BroadcastChannel(channelName(options.directory))
-    this.#channel.onmessage = event => { this.#receive((event as MessageEvent<KeeperMessage>).data) }
-    unref(this.#channel)
+    this.#channel.onmessage = event => { this.#receive((event as { data: KeeperMessage }).data) }
+    this.#channel.unref()
   }
 
   async hold (path: string, create: boolean): Promise<boolean> {

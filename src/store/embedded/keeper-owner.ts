@@ -1,5 +1,5 @@
 /** The owner's side of the keeper (keeper.ts): one anchor handle per database in use, and who uses it. */
-import { threadId, type Worker } from 'node:worker_threads'
+import { BroadcastChannel, threadId, type Worker } from 'node:worker_threads'
 import { TwinfoldError } from '../../core/errors.js'
 import type { Log } from '../../core/log.js'
 import { channelName, memberId, threadOf, type KeeperMessage, type MemberMessage } from './keeper-messages.js'
@@ -37,8 +37,8 @@ export class KeeperOwner implements Keeper {
     this.#directory = options.directory
     this.#log = options.log
     this.#channel = new BroadcastChannel(channelName(options.directory))
-    this.#channel.onmessage = event => { this.#receive((event as MessageEvent<KeeperMessage>).data) }
-    unref(this.#channel)
+    this.#channel.onmessage = event => { this.#receive((event as { data: KeeperMessage }).data) }
+    this.#channel.unref()
     process.on('worker', this.#onWorker)
   }
 
@@ -198,9 +198,4 @@ export class KeeperOwner implements Keeper {
       await database.close().catch(() => {})
     }
   }
-}
-
-/** Node's BroadcastChannel can be told not to keep the process alive; the type of the web does not say so. */
-export function unref (channel: BroadcastChannel): void {
-  (channel as unknown as { unref(): void }).unref()
 }

@@ -27,7 +27,7 @@ export function skipText (key: Buffer, at: number): number {
 
 /** The text between `at` and its terminator at `end - 1`. */
 export function readText (key: Buffer, at: number, end: number): string {
-  return key.latin1Slice(at, end - 1)
+  return key.toString('latin1', at, end - 1)
 }
 
 /** A whole number from 0 to `timestampUsMax`, 7 bytes. */
@@ -75,7 +75,7 @@ function hexDigit (code: number): number {
 }
 
 export function readJournalId (key: Buffer, at: number): string {
-  return key.hexSlice(at, at + 8)
+  return key.toString('hex', at, at + 8)
 }
 
 /** The least key above every key that begins with `prefix`, which must not be all 0xff. */

@@ -18,6 +18,7 @@
 import type { SliceId } from '../../core/reading.js'
 import { usPerMinute } from '../../core/reading.js'
 import { shardOf } from '../../core/ids.js'
+import { timestampUsMax } from '../../core/limits.js'
 import type { Bucket, BucketWidthMinutes } from '../../series/partition-plan.js'
 import {
   after, readJournalId, readText, readTime, readTimeDescending, skipText, timeBytes, writeJournalId, writeText, writeTime, writeTimeDescending
@@ -99,7 +100,7 @@ export function bucketPrefix (table: typeof tables.chunk | typeof tables.sealed,
 export function chunksSince (prefix: Buffer, fromTs: number): Buffer {
   const key = Buffer.allocUnsafe(prefix.length + timeBytes + 1)
   prefix.copy(key)
-  key[writeTimeDescending(key, prefix.length, Math.max(0, fromTs))] = 0xff
+  key[writeTimeDescending(key, prefix.length, Math.min(timestampUsMax, Math.max(0, fromTs)))] = 0xff
   return key
 }
 

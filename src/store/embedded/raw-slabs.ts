@@ -1,5 +1,6 @@
 /** Reads of slabs: those of one shard for a query, and the oldest of all for the merger. */
 import type { SliceId } from '../../core/reading.js'
+import { timestampUsMax } from '../../core/limits.js'
 import { usPerMinute } from '../../core/reading.js'
 import type { RetentionClass, SlabRow } from '../raw-store.js'
 import type { DatabasePool } from './database-pool.js'
@@ -13,6 +14,7 @@ import { rawWindowStart } from './windows.js'
 
 interface PendingPeriod extends RetentionClass { readonly period: number }
 
+const lastMinute = Math.floor(timestampUsMax / usPerMinute) * usPerMinute
 /** Slabs whose values are read at once for the merger. */
 const slabsPerReadMax = 64
 /** Pending rows that are removed at once; further ones wait for the next merge. */
@@ -47,7 +49,10 @@ function pathOf ({ retentionDays, period }: PendingPeriod): string {
 }
 
 export async function * scanSlabs (pool: DatabasePool, tenant: string, shard: number, retentionDays: readonly number[], fromMinute: number, toMinute: number): AsyncGenerator<SlabRow> {
-  const fromPeriod = slabPeriod(Math.max(0, fromMinute))
+  fromMinute = Math.max(0, fromMinute)
+  toMinute = Math.min(toMinute, lastMinute)
+  if (fromMinute > toMinute) return
+  const fromPeriod = slabPeriod(fromMinute)
   const toPeriod = slabPeriod(toMinute)
   const sources: AsyncIterable<SlabRow>[] = []
   for (const days of new Set(retentionDays)) {

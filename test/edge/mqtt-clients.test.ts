@@ -1,0 +1,92 @@
+/** Real clients: mqtt.js over TCP, TLS and WebSocket, and Mosquitto's. */
+import { execFile, execFileSync } from 'node:child_process'
+import { createServer } from 'node:http'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import mqtt, { type MqttClient } from 'mqtt'
+import { createWebSocketStream, WebSocketServer } from 'ws'
+import { startStage, until, type Stage } from './mqtt-harness.js'
+
+const run = promisify(execFile)
+
+function installed (command: string): boolean {
+  try {
+    execFileSync('which', [command], { stdio: 'ignore' })
+    return true
+  } catch { return false }
+}
+
+/** Publishes telemetry and a plain message, subscribes, and looks at what arrived. */
+async function exercise (t: Parameters<Parameters<typeof t.test>[1]>[0], stage: Stage, client: MqttClient): Promise<void> {
+  const received: [string, string, number][] = []
+  client.on('message', (topic, payload, packet) => { received.push([topic, payload.toString(), packet.qos]) })
+  const granted = await client.subscribeAsync({ 'devices/d1/#': { qos: 2 } })
+  t.match(granted, [{ topic: 'devices/d1/#', qos: 2 }])
+  await client.publishAsync('telemetry', '{"temperature":21.3}', { qos: 1 })
+  await client.publishAsync('devices/d1/events/a', 'one', { qos: 1 })
+  await client.publishAsync('devices/d1/events/b', 'two', { qos: 2 })
+  await until(() => received.length === 3)
+  t.same(received.sort(), [['devices/d1/events/a', 'one', 1], ['devices/d1/events/b', 'two', 2], ['devices/d1/telemetry', '{"temperature":21.3}', 1]])
+  t.match(stage.journal.messages(), [{ tenant: 'acme', device: 'd1', topic: 'telemetry', payload: '{"temperature":21.3}' }])
+  await client.endAsync()
+}
+
+t.test('mqtt.js over TCP', async t => {
+  const stage = await startStage(t)
+  const secret = stage.registry.device('acme', 'd1')
+  await exercise(t, stage, await mqtt.connectAsync(`mqtt://127.0.0.1:${stage.edge.port}`, { username: 'd1', password: secret, reconnectPeriod: 0 }))
+})
+
+t.test('mqtt.js over WebSocket, on a stream handed in', async t => {
+  const stage = await startStage(t, { webSocket: true })
+  const secret = stage.registry.device('acme', 'd1')
+  const http = createServer()
+  const sockets = new WebSocketServer({ server: http, handleProtocols: () => 'mqtt' })
+  sockets.on('connection', (socket, request) => { stage.edge.accept(createWebSocketStream(socket), request) })
+  await new Promise<void>(resolve => { http.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { sockets.close(); http.close() })
+  const url = `ws://127.0.0.1:${(http.address() as AddressInfo).port}/mqtt`
+  await exercise(t, stage, await mqtt.connectAsync(url, { username: secret, password: '', reconnectPeriod: 0 }))
+  await until(() => stage.edge.stats.connections === 0)
+})
+
+t.test('mqtt.js over TLS', { skip: installed('openssl') ? false : 'openssl is not installed, so there is no certificate' }, async t => {
+  const directory = mkdtempSync(join(tmpdir(), 'mqtt-tls-'))
+  t.teardown(() => { rmSync(directory, { recursive: true, force: true }) })
+  const [keyFile, certFile] = [join(directory, 'key.pem'), join(directory, 'cert.pem')]
+  await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile, '-out', certFile, '-days', '2', '-subj', '/CN=localhost'])
+  const stage = await startStage(t, { tls: { key: readFileSync(keyFile), cert: readFileSync(certFile) }, tlsPort: 0 })
+  const secret = stage.registry.device('acme', 'd1')
+  await exercise(t, stage, await mqtt.connectAsync(`mqtts://127.0.0.1:${stage.edge.tlsPort}`, { username: 'd1', password: secret, reconnectPeriod: 0, rejectUnauthorized: false }))
+})
+
+t.test('mqtt.js learns why it is refused', async t => {
+  const stage = await startStage(t)
+  const url = `mqtt://127.0.0.1:${stage.edge.port}`
+  await t.rejects(mqtt.connectAsync(url, { username: 'd1', password: 'guess', reconnectPeriod: 0 }), { code: 4 })
+  await t.rejects(mqtt.connectAsync(url, { username: 'd1', password: 'twd_' + 'x'.repeat(43), reconnectPeriod: 0 }), { code: 5 })
+  await t.rejects(mqtt.connectAsync(url, { protocolVersion: 5, username: 'd1', password: 'twd_' + 'x'.repeat(43), reconnectPeriod: 0 }), { code: 1 })
+})
+
+t.test('Mosquitto publishes and subscribes', { skip: installed('mosquitto_pub') ? false : 'mosquitto-clients is not installed' }, async t => {
+  const stage = await startStage(t)
+  const secret = stage.registry.device('acme', 'd1')
+  const application = stage.registry.credential('application', 'acme')
+  const at = ['-h', '127.0.0.1', '-p', String(stage.edge.port)]
+  const subscriber = run('mosquitto_sub', [...at, '-u', 'app', '-P', application, '-t', '#', '-q', '2', '-v', '-C', '4', '-W', '8'])
+  await until(() => stage.edge.stats.sessions === 1)
+  // The subscription is there when a message of the server arrives; until then it is published again.
+  for (const [version, qos] of [['311', '0'], ['311', '1'], ['31', '2']]) {
+    const before = stage.edge.stats.delivered
+    await until(() => { void stage.edge.publish('acme', 'probe', Buffer.from(''), { qos: 0, retain: false }).catch(() => {}); return stage.edge.stats.delivered > before })
+    await run('mosquitto_pub', [...at, '-V', `mqttv${version}`, '-i', `p${qos}`, '-u', 'd1', '-P', secret, '-t', 'telemetry', '-m', `{"q":${qos}}`, '-q', qos])
+    await until(() => stage.journal.messages().some(each => each.payload === `{"q":${qos}}`))
+  }
+  t.same(stage.journal.messages().map(each => each.payload), ['{"q":0}', '{"q":1}', '{"q":2}'])
+  const { stdout } = await subscriber
+  t.equal(stdout.trim().split('\n').length, 4)
+})
