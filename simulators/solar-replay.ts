@@ -80,7 +80,7 @@ export async function replaySolar (options: ReplayOptions): Promise<ReplaySummar
   const ids = Array.from({ length: options.devices }, (_, k) => `${options.devicePrefix}${k}`)
   const tokens = options.key === undefined ? options.tokens : await new TwinfoldApi(options.http, options.key).createDevices(ids)
   const shiftMs = options.shift ? Date.now() - readings[readings.length - 1].tsMs - options.staggerMs * (options.devices - 1) : 0
-  const clients = await Promise.all(ids.map(async (id, k) => await connectAsync(options.server, { clientId: `replay-${id}`, username: tokens[k], protocolVersion: 4, reconnectPeriod: 1000 })))
+  const clients = await Promise.all(ids.map(async (id, k) => await connectAsync(options.server, { clientId: `replay-${id}`, username: tokens[k], protocolVersion: 4, reconnectPeriod: 1000 }, false)))
   const progress: Progress = { sent: 0, acked: 0 }
   const shown = options.quiet ? undefined : showProgress(progress)
   const startedMs = performance.now()

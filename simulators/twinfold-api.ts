@@ -13,13 +13,18 @@ interface ReadingPage {
   readonly next: string | null
 }
 
+/** A credential that was just made: its secret is shown this once. */
+interface Issued {
+  readonly secret: string
+}
+
 export interface ApiAnswer {
   readonly status: number
   readonly body: unknown
 }
 
 /** Bytes of the journal that are not in the store yet. */
-const backlogMetric = 'twinfold_packer_backlog_bytes'
+const backlogMetric = 'twinfold_journal_unpacked_bytes'
 
 export class TwinfoldApi {
   readonly #url: string
@@ -52,15 +57,15 @@ export class TwinfoldApi {
   /** Creates a tenant with an admin key; returns its first key. */
   async createTenant (id: string, retentionDays: number): Promise<string> {
     const { body } = await this.#expect([201], 'POST', '/tenants', { id, name: id, retentionDays })
-    return (body as { key: { secret: string } }).key.secret
+    return (body as { key: Issued }).key.secret
   }
 
   /** Creates a device and returns its token; a device that exists is given a further token. */
   async createDevice (id: string): Promise<string> {
-    const { status, body } = await this.#expect([201, 409], 'POST', '/devices', { id })
-    if (status === 201) return (body as { token: string }).token
+    const created = await this.#expect([201, 409], 'POST', '/devices', { id })
+    if (created.status === 201) return (created.body as { token: Issued }).token.secret
     const added = await this.#expect([201], 'POST', `/devices/${encodeURIComponent(id)}/tokens`, { label: 'simulator' })
-    return (added.body as { secret: string }).secret
+    return (added.body as Issued).secret
   }
 
   /** Creates devices, `atOnce` requests at a time; returns their tokens in order. */

@@ -36,6 +36,7 @@ interface PendingRecord {
   readonly flags: number
   readonly identity: RecordIdentity
   readonly stamp: number
+  readonly position: number
   readonly buffer: Buffer
   readonly bodyStart: number
   readonly bodyEnd: number
@@ -59,6 +60,11 @@ class RecordContext implements DecodeContext {
   newestTs = 0
   source = 'mqtt'
   kind: RecordKind = RecordKind.bodyAuto
+  /**
+   * Between stamp and part in the id of a dead letter. A replay has the stamp of the letter that it replays; the record's
+   * position keeps its own letters apart from that one, which is deleted after the replay.
+   */
+  letterMark = ''
   /** Index of the refused part inside its message, for the dead letter's id. */
   refusedParts = 0
   readonly lastUnstamped = new Map<number, number>()
@@ -164,6 +170,7 @@ export class SlicePacker {
           flags: view.flags,
           identity: this.#identity(piece.buffer, view.identityStart, view.identityEnd),
           stamp: view.stamp,
+          position: view.position,
           buffer: piece.buffer,
           bodyStart: view.bodyStart,
           bodyEnd: view.bodyEnd
@@ -251,6 +258,7 @@ export class SlicePacker {
     context.source = record.kind === RecordKind.mqttPublishes ? 'mqtt' : 'http'
     context.kind = record.kind === RecordKind.mqttPublishes ? RecordKind.bodyAuto : record.kind
     context.stamp = record.stamp
+    context.letterMark = (record.flags & RecordFlags.replay) === 0 ? '' : `r${record.position}-`
     context.refusedParts = 0
     if (tenant === null || tenant === undefined) {
       // The tenant was deleted after the gate had accepted: there is nobody left to keep a dead letter for.
@@ -335,7 +343,7 @@ export class SlicePacker {
     this.#tally.lettersByTenant.set(context.tenant, kept + 1)
     this.#tally.letters.push({
       tenant: context.tenant,
-      id: `${String(context.stamp).padStart(16, '0')}-${part}`,
+      id: `${String(context.stamp).padStart(16, '0')}-${context.letterMark}${part}`,
       stamp: context.stamp,
       reason,
       detail,

@@ -1,12 +1,12 @@
 /** Real clients: mqtt.js over TCP, TLS and WebSocket, and Mosquitto's. */
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile, execFileSync, spawn } from 'node:child_process'
 import { createServer } from 'node:http'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import mqtt, { type MqttClient } from 'mqtt'
 import { createWebSocketStream, WebSocketServer } from 'ws'
 import { startStage, until, type Stage } from './mqtt-harness.js'
@@ -21,7 +21,7 @@ function installed (command: string): boolean {
 }
 
 /** Publishes telemetry and a plain message, subscribes, and looks at what arrived. */
-async function exercise (t: Parameters<Parameters<typeof t.test>[1]>[0], stage: Stage, client: MqttClient): Promise<void> {
+async function exercise (t: Test, stage: Stage, client: MqttClient): Promise<void> {
   const received: [string, string, number][] = []
   client.on('message', (topic, payload, packet) => { received.push([topic, payload.toString(), packet.qos]) })
   const granted = await client.subscribeAsync({ 'devices/d1/#': { qos: 2 } })
@@ -77,16 +77,17 @@ t.test('Mosquitto publishes and subscribes', { skip: installed('mosquitto_pub') 
   const secret = stage.registry.device('acme', 'd1')
   const application = stage.registry.credential('application', 'acme')
   const at = ['-h', '127.0.0.1', '-p', String(stage.edge.port)]
-  const subscriber = run('mosquitto_sub', [...at, '-u', 'app', '-P', application, '-t', '#', '-q', '2', '-v', '-C', '4', '-W', '8'])
-  await until(() => stage.edge.stats.sessions === 1)
-  // The subscription is there when a message of the server arrives; until then it is published again.
+  const subscriber = spawn('mosquitto_sub', [...at, '-u', 'app', '-P', application, '-t', 'probe', '-t', 'devices/#', '-q', '2', '-v'])
+  t.teardown(() => { subscriber.kill() })
+  let output = ''
+  subscriber.stdout.on('data', bytes => { output += String(bytes) })
+  await until(() => {
+    stage.edge.publish('acme', 'probe', Buffer.from('x'), { qos: 0, retain: false }).catch(t.error)
+    return output.includes('probe x')
+  })
   for (const [version, qos] of [['311', '0'], ['311', '1'], ['31', '2']]) {
-    const before = stage.edge.stats.delivered
-    await until(() => { void stage.edge.publish('acme', 'probe', Buffer.from(''), { qos: 0, retain: false }).catch(() => {}); return stage.edge.stats.delivered > before })
     await run('mosquitto_pub', [...at, '-V', `mqttv${version}`, '-i', `p${qos}`, '-u', 'd1', '-P', secret, '-t', 'telemetry', '-m', `{"q":${qos}}`, '-q', qos])
-    await until(() => stage.journal.messages().some(each => each.payload === `{"q":${qos}}`))
+    await until(() => output.includes(`devices/d1/telemetry {"q":${qos}}`))
   }
   t.same(stage.journal.messages().map(each => each.payload), ['{"q":0}', '{"q":1}', '{"q":2}'])
-  const { stdout } = await subscriber
-  t.equal(stdout.trim().split('\n').length, 4)
 })

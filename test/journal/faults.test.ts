@@ -67,6 +67,33 @@ void t.test('a failed sync is never repeated on the same segment', async t => {
   await journal.close()
 })
 
+void t.test('what a failed commit left in a segment without durable records is never read, even where nothing could be cut or deleted', async t => {
+  const directory = temporaryDirectory(t)
+  const fileSystem = new FaultyFileSystem()
+  const journal = await open(directory, { fileSystem, retryMs: 1 })
+  await appendAll(journal, ['kept'])
+  for (let round = 0; round < 2; round++) {
+    let syncs = 0
+    fileSystem.fault = at => at === 'truncate' || at === 'remove' || (at === 'sync' && syncs++ === 0) ? 'EIO' : null
+    const outcomes = new Outcomes()
+    appendText(journal, `lost ${round}`, outcomes, round)
+    await t.rejects(journal.mark(), { code: 'journal_unavailable' })
+    t.same(outcomes.failedTokens, [round])
+    fileSystem.fault = () => null
+    await until(() => journal.state === 'ok')
+  }
+  await appendAll(journal, ['after'])
+  const mark = await journal.mark() as SliceMark
+  t.equal(mark.records, 2)
+  t.same(textsOf(journal), ['kept', 'after'])
+  await journal.close()
+  const again = await open(directory)
+  t.same(textsOf(again), ['kept', 'after'])
+  t.same(again.recovered.marks, [mark])
+  t.same(again.recovered.damaged, [])
+  await again.close()
+})
+
 void t.test('a disk that stays full leaves no heap of files behind, and the journal recovers when there is room', async t => {
   const directory = temporaryDirectory(t)
   const fileSystem = new FaultyFileSystem()

@@ -27,14 +27,30 @@ function sample (): Chunk {
   return { ts: from(i => 1.7e15 + i * 1e6 + (i * 31 % 5) * 1000), stamps: from(i => 1.7e15 + i * 1e6 + i * 13 % 101), columns }
 }
 
+/** What a consumer relies on, whatever the bytes were. */
+function wellFormed (chunk: Chunk | null): void {
+  if (chunk === null) return
+  const rowCount = chunk.ts.length
+  if (chunk.stamps.length !== rowCount) throw new Error('as many stamps as timestamps')
+  for (const { metric, type, rows, values } of chunk.columns) {
+    if (values.length !== (rows === null ? rowCount : rows.length)) throw new Error(`column ${metric} has a value for each of its rows`)
+    for (let i = 0; i < (rows?.length ?? 0); i++) {
+      const row = (rows as Uint32Array)[i]
+      if (row >= rowCount || (i > 0 && row <= (rows as Uint32Array)[i - 1])) throw new Error(`rows of column ${metric} ascend`)
+    }
+    if (type === 'string' && (values as readonly unknown[]).some(value => typeof value !== 'string')) throw new Error(`column ${metric} holds strings`)
+    if (type === 'boolean' && (values as Uint8Array).some(value => value !== 0 && value !== 1)) throw new Error(`column ${metric} holds 0 and 1`)
+  }
+}
+
 const readers: Record<string, (bytes: Uint8Array) => unknown> = {
-  decodeChunk: bytes => decodeChunk(bytes),
-  filtered: bytes => decodeChunk(bytes, new Set(['walk', 'state'])),
+  decodeChunk: bytes => { wellFormed(decodeChunk(bytes)) },
+  filtered: bytes => { wellFormed(decodeChunk(bytes, new Set(['walk', 'state']))) },
   readChunkHeader: bytes => readChunkHeader(bytes)
 }
 const slabReaders: Record<string, (bytes: Uint8Array) => unknown> = {
-  decodeSlab: bytes => decodeSlab(bytes),
-  decodeSlabDevice: bytes => decodeSlabDevice(bytes, 'device-07'),
+  decodeSlab: bytes => { for (const { chunk } of decodeSlab(bytes)) wellFormed(chunk) },
+  decodeSlabDevice: bytes => { wellFormed(decodeSlabDevice(bytes, 'device-07')) },
   readSlabDirectory: bytes => readSlabDirectory(bytes)
 }
 
@@ -90,7 +106,7 @@ void t.test('every damaged byte either decodes or is refused, in bounded time', 
   for (const [original, reads] of all) {
     const bytes = original.slice()
     for (let at = 0; at < bytes.length; at++) {
-      for (const mask of [1, 4, 8, 32, 64, 128, 255]) {
+      for (const mask of [1, 8, 32, 128, 255]) {
         bytes[at] ^= mask
         for (const read of Object.values(reads)) if (refused(read, bytes)) refusals++
         bytes[at] ^= mask

@@ -44,7 +44,7 @@ async function until (holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
-t.test('no message is lost to a connected subscriber because another one overtook it', async (t) => {
+void t.test('no message is lost to a connected subscriber because another one overtook it', async (t) => {
   const running = await start(temporaryDirectory(t))
   const received: string[] = []
   const subscriber = await running.client('acme/live')
@@ -66,7 +66,7 @@ t.test('no message is lost to a connected subscriber because another one overtoo
   await running.stop()
 })
 
-t.test('overlapping filters of a persistent session deliver a message once and leave nothing in its queue', async (t) => {
+void t.test('overlapping filters of a persistent session deliver a message once and leave nothing in its queue', async (t) => {
   const running = await start(temporaryDirectory(t))
   const received: string[] = []
   const subscriber = await running.client('acme/app', { clean: false })
@@ -80,7 +80,7 @@ t.test('overlapping filters of a persistent session deliver a message once and l
   await running.stop()
 })
 
-t.test('a subscriber whose connection keeps breaking gets every QoS 2 message exactly once', async (t) => {
+void t.test('a subscriber whose connection keeps breaking gets every QoS 2 message exactly once', async (t) => {
   const seed = Date.now() % 2 ** 31
   const random = randomFrom(seed)
   const running = await start(temporaryDirectory(t))
@@ -103,7 +103,7 @@ t.test('a subscriber whose connection keeps breaking gets every QoS 2 message ex
   await running.stop()
 })
 
-t.test('a full queue does not close a connected subscriber, who still gets every message', async (t) => {
+void t.test('a full queue does not close a connected subscriber, who still gets every message', async (t) => {
   const refused: string[] = []
   const running = await start(temporaryDirectory(t), { limits: { queuedPerSessionMax: 3 }, onLimit: (kind) => refused.push(kind) })
   const received: string[] = []
@@ -119,7 +119,7 @@ t.test('a full queue does not close a connected subscriber, who still gets every
   await running.stop()
 })
 
-t.test('a filter that the authorisation hook marked with 128 is not stored with the others of its SUBSCRIBE', async (t) => {
+void t.test('a filter that the authorisation hook marked with 128 is not stored with the others of its SUBSCRIBE', async (t) => {
   const running = await start(temporaryDirectory(t))
   running.broker.authorizeSubscribe = (_client, subscription, done) => {
     if (!subscription.topic.includes('secret')) return done(null, subscription)
@@ -133,7 +133,7 @@ t.test('a filter that the authorisation hook marked with 128 is not stored with 
   await running.stop()
 })
 
-t.test('a clean connection discards the session, a disconnect starts its expiry, a connection ends that', async (t) => {
+void t.test('a clean connection discards the session, a disconnect starts its expiry, a connection ends that', async (t) => {
   const directory = temporaryDirectory(t)
   const clock = new TestClock()
   const running = await start(directory, { clock, limits: { sessionExpiryMs: 1000 } })
@@ -167,7 +167,7 @@ t.test('a clean connection discards the session, a disconnect starts its expiry,
   await running.stop()
 })
 
-t.test('messages keep their own identity when a broker with a fixed id starts again', async (t) => {
+void t.test('messages keep their own identity when a broker with a fixed id starts again', async (t) => {
   const directory = temporaryDirectory(t)
   const counters: number[] = []
   for (let run = 0; run < 3; run++) {

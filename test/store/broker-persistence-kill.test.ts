@@ -76,7 +76,7 @@ async function take (port: number, clientId: string, count: number): Promise<str
   return messages
 }
 
-t.test('retained messages, sessions and queued messages survive SIGKILL, all of them once and in order', async (t) => {
+void t.test('retained messages, sessions and queued messages survive SIGKILL, all of them once and in order', async (t) => {
   const directory = temporaryDirectory(t)
   let broker = await BrokerProcess.start(directory)
   const subscriber = await client(broker.port, 'acme/app', { clean: false })
@@ -113,7 +113,7 @@ t.test('retained messages, sessions and queued messages survive SIGKILL, all of 
   await broker.kill()
 })
 
-t.test('whatever Aedes had finished publishing when the process died is delivered after a restart', async (t) => {
+void t.test('whatever Aedes had finished publishing when the process died is delivered after a restart', async (t) => {
   const seed = Date.now() % 2 ** 31
   const random = randomFrom(seed)
   const directory = temporaryDirectory(t)
@@ -186,7 +186,7 @@ class RawClient {
   }
 }
 
-t.test('what was sent and not acknowledged comes again with DUP and its identifier, and a QoS 2 handshake goes on where it was', async (t) => {
+void t.test('what was sent and not acknowledged comes again with DUP and its identifier, and a QoS 2 handshake goes on where it was', async (t) => {
   const directory = temporaryDirectory(t)
   let broker = await BrokerProcess.start(directory)
   let raw = new RawClient(broker.port, 'acme/app')

@@ -25,7 +25,7 @@ function randomPath (random: (below: number) => number, wildcards: boolean): str
   return levels.join('/')
 }
 
-t.test('filters match exactly as MQTT 3.1.1 section 4.7 says, alone and in the index', async (t) => {
+void t.test('filters match exactly as MQTT 3.1.1 section 4.7 says, alone and in the index', async (t) => {
   const seed = Date.now() % 2 ** 31
   const random = randomFrom(seed)
   for (const [filter, topic, expected] of [
@@ -61,7 +61,7 @@ t.test('filters match exactly as MQTT 3.1.1 section 4.7 says, alone and in the i
   t.same(index.match('a/b'), [])
 })
 
-t.test('a look-up finds exactly the retained messages that match, whatever the topics are', async (t) => {
+void t.test('a look-up finds exactly the retained messages that match, whatever the topics are', async (t) => {
   const seed = Date.now() % 2 ** 31
   const random = randomFrom(seed)
   const directory = temporaryDirectory(t)
@@ -93,7 +93,7 @@ t.test('a look-up finds exactly the retained messages that match, whatever the t
   await persistence.close()
 })
 
-t.test('a look-up visits only topics that begin with the literal prefix of its filter', async (t) => {
+void t.test('a look-up visits only topics that begin with the literal prefix of its filter', async (t) => {
   const persistence = await open(temporaryDirectory(t))
   const stored = []
   for (let device = 0; device < 2000; device++) {
@@ -117,7 +117,7 @@ t.test('a look-up visits only topics that begin with the literal prefix of its f
   await persistence.close()
 })
 
-t.test('retained messages are bounded per tenant in number and bytes, and no stale value stays', async (t) => {
+void t.test('retained messages are bounded per tenant in number and bytes, and no stale value stays', async (t) => {
   const directory = temporaryDirectory(t)
   const limits = { retainedPerTenantMax: 3, retainedBytesPerTenantMax: 1000 }
   const refused: string[] = []
@@ -146,7 +146,7 @@ t.test('retained messages are bounded per tenant in number and bytes, and no sta
   await persistence.close()
 })
 
-t.test('changes of one topic take effect in the order of the calls, and stores resolve in that order', async (t) => {
+void t.test('changes of one topic take effect in the order of the calls, and stores resolve in that order', async (t) => {
   const persistence = await open(temporaryDirectory(t))
   const finished: number[] = []
   const stores = Array.from({ length: 200 }, async (_, i) => {
@@ -161,7 +161,7 @@ t.test('changes of one topic take effect in the order of the calls, and stores r
   await persistence.close()
 })
 
-t.test('a slow reader of many large messages does not make them all wait in memory', async (t) => {
+void t.test('a slow reader of many large messages does not make them all wait in memory', async (t) => {
   const persistence = await open(temporaryDirectory(t))
   for (let i = 0; i < 200; i++) await persistence.storeRetained(message(`acme/${i}`, Buffer.alloc(10_000, i), 1, true))
   const before = persistence.stats.retainedRowsVisited

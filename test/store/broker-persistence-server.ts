@@ -17,5 +17,6 @@ broker.published = (packet, client, done) => {
 process.on('message', (request) => {
   if (request === 'stats') process.send?.({ stats: persistence.stats })
 })
+process.on('disconnect', () => process.exit())
 const server = createServer((socket) => { broker.handle(socket) })
 server.listen(0, '127.0.0.1', () => process.send?.({ port: (server.address() as AddressInfo).port }))

@@ -18,7 +18,7 @@ async function rowsIn (directory: string): Promise<string[]> {
   return keys.map((key) => key.toString('latin1')).filter((key) => key !== 'f' && key !== 'n')
 }
 
-t.test('what is queued is there after reopening, in order, under the identifiers it was sent with', async (t) => {
+void t.test('what is queued is there after reopening, in order, under the identifiers it was sent with', async (t) => {
   const directory = temporaryDirectory(t)
   const client = { id: 'acme/c' }
   let persistence = await open(directory)
@@ -45,7 +45,7 @@ t.test('what is queued is there after reopening, in order, under the identifiers
   t.same(await rowsIn(directory), [], 'a discarded session leaves nothing')
 })
 
-t.test('a message for many sessions is stored once, and goes with its last reference', async (t) => {
+void t.test('a message for many sessions is stored once, and goes with its last reference', async (t) => {
   const directory = temporaryDirectory(t)
   const ids = Array.from({ length: 1000 }, (_, i) => `acme/c${i}`)
   let persistence = await open(directory)
@@ -68,7 +68,7 @@ t.test('a message for many sessions is stored once, and goes with its last refer
   t.same(await rowsIn(directory), [])
 })
 
-t.test('overlapping filters queue a message once, at the highest QoS granted, not above its own', async (t) => {
+void t.test('overlapping filters queue a message once, at the highest QoS granted, not above its own', async (t) => {
   const persistence = await open(temporaryDirectory(t))
   const client = { id: 'acme/c' }
   await persistence.addSubscriptions(client, [sub('acme/#', 1), sub('acme/t', 2), sub('acme/+', 1), sub('acme/low/#', 1)])
@@ -86,7 +86,7 @@ t.test('overlapping filters queue a message once, at the highest QoS granted, no
   await persistence.close()
 })
 
-t.test('a full queue refuses the newest, keeps the order of the rest, and counts', async (t) => {
+void t.test('a full queue refuses the newest, keeps the order of the rest, and counts', async (t) => {
   const directory = temporaryDirectory(t)
   const refused: string[] = []
   const limits = { queuedPerSessionMax: 5, queuedBytesPerSessionMax: 3000, queuedPerTenantMax: 12, queuedBytesPerTenantMax: 20_000 }
@@ -119,7 +119,7 @@ t.test('a full queue refuses the newest, keeps the order of the rest, and counts
   await persistence.close()
 })
 
-t.test('sessions and subscriptions are bounded', async (t) => {
+void t.test('sessions and subscriptions are bounded', async (t) => {
   const directory = temporaryDirectory(t)
   const refused: string[] = []
   const persistence = await open(directory, { limits: { sessionsPerTenantMax: 2, subscriptionsPerSessionMax: 3 }, onLimit: (kind, subject) => refused.push(`${kind} ${subject}`) })
@@ -140,7 +140,7 @@ t.test('sessions and subscriptions are bounded', async (t) => {
   await persistence.close()
 })
 
-t.test('a session ends after its expiry, with all it has, at a cost by sessions ended', async (t) => {
+void t.test('a session ends after its expiry, with all it has, at a cost by sessions ended', async (t) => {
   const directory = temporaryDirectory(t)
   const clock = new TestClock()
   const limits = { sessionExpiryMs: 1000 }
@@ -176,7 +176,7 @@ t.test('a session ends after its expiry, with all it has, at a cost by sessions 
   t.same(await rowsIn(directory), [])
 })
 
-t.test('a new session that begins while the old one is being removed keeps its own messages only', async (t) => {
+void t.test('a new session that begins while the old one is being removed keeps its own messages only', async (t) => {
   const seed = Date.now() % 2 ** 31
   const random = randomFrom(seed)
   const directory = temporaryDirectory(t)
@@ -206,7 +206,7 @@ t.test('a new session that begins while the old one is being removed keeps its o
   t.same(await rowsIn(directory), [])
 })
 
-t.test('any order of deliveries and acknowledgements leaves what was not acknowledged', async (t) => {
+void t.test('any order of deliveries and acknowledgements leaves what was not acknowledged', async (t) => {
   const seed = Date.now() % 2 ** 31
   const random = randomFrom(seed)
   const directory = temporaryDirectory(t)
@@ -259,7 +259,7 @@ t.test('any order of deliveries and acknowledgements leaves what was not acknowl
   t.same(await rowsIn(directory), [])
 })
 
-t.test('two messages of a session never wait under one packet identifier', async (t) => {
+void t.test('two messages of a session never wait under one packet identifier', async (t) => {
   const persistence = await open(temporaryDirectory(t))
   const client = { id: 'acme/c' }
   const sent: number[] = []
@@ -276,7 +276,7 @@ t.test('two messages of a session never wait under one packet identifier', async
   await persistence.close()
 })
 
-t.test('QoS 2 identifiers are remembered until PUBREL, bounded, and for persistent sessions across reopening', async (t) => {
+void t.test('QoS 2 identifiers are remembered until PUBREL, bounded, and for persistent sessions across reopening', async (t) => {
   const directory = temporaryDirectory(t)
   const limits = { incomingPerClientMax: 3, incomingPerTenantMax: 5, incomingPayloadBytesMax: 10 }
   const refused: string[] = []
@@ -306,7 +306,7 @@ t.test('QoS 2 identifiers are remembered until PUBREL, bounded, and for persiste
   t.same(await rowsIn(directory), [])
 })
 
-t.test('wills survive, are bounded, and a takeover does not remove the new connection\'s will', async (t) => {
+void t.test('wills survive, are bounded, and a takeover does not remove the new connection\'s will', async (t) => {
   const directory = temporaryDirectory(t)
   const will = (payload: string): BrokerPacket => ({ topic: 'acme/gone', payload: Buffer.from(payload), qos: 1, retain: false })
   let persistence = await open(directory, { limits: { willsPerTenantMax: 2 } })
@@ -329,7 +329,7 @@ t.test('wills survive, are bounded, and a takeover does not remove the new conne
   t.same(await rowsIn(directory), [])
 })
 
-t.test('a database of a newer format is refused by directory and version, a foreign or damaged one too', async (t) => {
+void t.test('a database of a newer format is refused by directory and version, a foreign or damaged one too', async (t) => {
   const directory = join(temporaryDirectory(t), 'db')
   await (await open(directory)).close()
   const write = async (key: string, value: string | null): Promise<void> => {
@@ -355,7 +355,7 @@ t.test('a database of a newer format is refused by directory and version, a fore
   await t.rejects(held.outgoingEnqueue({ clientId: 'acme/a' }, message('acme/t', 'x')), { code: 'not_ready' })
 })
 
-t.test('damaged rows are passed over and counted; the others stay readable', async (t) => {
+void t.test('damaged rows are passed over and counted; the others stay readable', async (t) => {
   const directory = temporaryDirectory(t)
   let persistence = await open(directory)
   for (const name of ['a', 'b', 'c']) {
@@ -375,7 +375,7 @@ t.test('damaged rows are passed over and counted; the others stay readable', asy
   await persistence.close()
 })
 
-t.test('reopening 10,000 sessions reads no payload and is quick', async (t) => {
+void t.test('reopening 10,000 sessions reads no payload and is quick', async (t) => {
   const directory = temporaryDirectory(t)
   let persistence: BrokerPersistence = await open(directory)
   const ids = Array.from({ length: 10_000 }, (_, i) => `acme/device-${i}`)

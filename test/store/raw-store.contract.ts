@@ -1,0 +1,242 @@
+/** What every implementation of the raw port keeps. */
+import type t from 'tap'
+import { shardOf } from '../../src/core/ids.js'
+import { timestampUsMax } from '../../src/core/limits.js'
+import { usPerDay, usPerHour, usPerMinute } from '../../src/core/reading.js'
+import { chunkOf, day0, gather, newSeed, newTenantId, randomFrom, readable, refOf, retentionDays, slabOf, sliceOf, writeOf, type OpenStore } from './store-fixtures.js'
+
+type Test = typeof t
+
+const always = timestampUsMax
+
+export function rawStoreContract (t: Test, open: OpenStore): void {
+  chunkContract(t, open)
+  slabContract(t, open)
+  sealedContract(t, open)
+}
+
+function chunkContract (t: Test, open: OpenStore): void {
+  void t.test('raw: chunks come newest end first over all salts, those in the range alone', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const seed = newSeed()
+    const random = randomFrom(seed)
+    const chunks = Array.from({ length: 200 }, (_, i) => {
+      const minTs = day0 + Math.floor(random() * 20 * usPerHour)
+      return chunkOf(tenant, 'd', { salt: i % 3, slice: sliceOf(i), minTs, maxTs: minTs + Math.floor(random() * usPerHour), bytes: Buffer.from(`c${i}`) })
+    })
+    for (let i = 0; i < chunks.length; i += 50) await raw.writeHead(writeOf({ chunks: chunks.slice(i, i + 50) }))
+    const ranges = [[0, always], [day0 + usPerHour, day0 + 2 * usPerHour], [day0, day0 + 1], [chunks[9].maxTs, chunks[9].maxTs + 1], [chunks[9].minTs, chunks[9].minTs + 1], [day0 + usPerDay, always]]
+    for (const [from, to] of ranges) {
+      const rows = await gather(raw.scanChunks(refOf(tenant, 'd', { salts: 3 }), from, to))
+      const expected = chunks.filter(chunk => chunk.maxTs >= from && chunk.minTs < to)
+      t.strictSame(rows.map(row => Buffer.from(row.bytes).toString()).sort(), expected.map(chunk => Buffer.from(chunk.bytes).toString()).sort(), `seed ${seed}, from ${from} to ${to}`)
+      t.ok(rows.every((row, i) => i === 0 || rows[i - 1].maxTs >= row.maxTs), `descending, seed ${seed}`)
+    }
+    const [row] = readable(await gather(raw.scanChunks(refOf(tenant, 'd', { salts: 3 }), 0, always))).filter(({ text }) => text === 'c17')
+    const { retentionDays: _class, ...written } = chunks[17]
+    t.strictSame(row, readable([written])[0])
+    t.equal((await gather(raw.scanChunks(refOf(tenant, 'd', { salts: 1 }), 0, always))).length, chunks.filter(chunk => chunk.salt === 0).length)
+  })
+
+  void t.test('raw: the same key written again is one row, the same slice in another part is another', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    await raw.writeHead(writeOf({ chunks: [chunkOf(tenant, 'd'), chunkOf(tenant, 'd', { part: 1 })] }))
+    await raw.writeHead(writeOf({ chunks: [chunkOf(tenant, 'd', { bytes: Buffer.from('new') })] }))
+    t.strictSame((await gather(raw.scanChunks(refOf(tenant, 'd'), 0, always))).map(row => Buffer.from(row.bytes).toString()).sort(), ['chunk', 'new'])
+  })
+
+  void t.test('raw: no read returns rows of another tenant, device or bucket (INVARIANTS 7)', async t => {
+    const { raw } = await open()
+    const base = newTenantId()
+    const tenants = [base, `${base}b`, `${base}-`]
+    const devices = ['a', 'ab', 'a.', 'b']
+    const buckets = [{ start: day0, widthMinutes: 1440 }, { start: day0, widthMinutes: 60 }, { start: day0, widthMinutes: 43_200 }, { start: day0 + usPerDay, widthMinutes: 1440 }] as const
+    for (const tenant of tenants) {
+      await raw.writeHead(writeOf({
+        chunks: devices.flatMap(device => buckets.map(bucket => chunkOf(tenant, device, { bucket, bytes: Buffer.from(`${tenant} ${device} ${bucket.start} ${bucket.widthMinutes}`) }))),
+        slabs: [5, 6].map(shard => slabOf(tenant, { shard, bytes: Buffer.from(`${tenant} ${shard}`) })),
+        seen: devices.map(device => ({ tenant, device, day: day0, metrics: [`${tenant} ${device}`], retentionDays }))
+      }))
+    }
+    for (const tenant of tenants) {
+      for (const device of devices) {
+        for (const bucket of buckets) {
+          const rows = await gather(raw.scanChunks(refOf(tenant, device, { bucket, salts: 4 }), 0, always))
+          t.strictSame(rows.map(row => Buffer.from(row.bytes).toString()), [`${tenant} ${device} ${bucket.start} ${bucket.widthMinutes}`])
+        }
+        t.strictSame((await gather(raw.scanSeen(refOf(tenant, device)))).map(row => row.metrics), [[`${tenant} ${device}`]])
+        for await (const mark of raw.scanDirty(tenant, shardOf(device), [retentionDays])) t.equal(mark.tenant, tenant)
+      }
+      t.strictSame((await gather(raw.scanSlabs(tenant, 5, [retentionDays], 0, always))).map(row => Buffer.from(row.bytes).toString()), [`${tenant} 5`])
+    }
+  })
+
+  void t.test('raw: rows of several retention classes are read as one', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const classes = [7, 30, 365, 3650]
+    await raw.writeHead(writeOf({
+      chunks: classes.map((days, i) => chunkOf(tenant, 'd', { retentionDays: days, slice: sliceOf(i), maxTs: day0 + i })),
+      slabs: classes.map((days, i) => slabOf(tenant, { retentionDays: days, minute: day0 + i * usPerMinute })),
+      seen: classes.map((days, i) => ({ tenant, device: 'd', day: day0 + i * usPerDay, metrics: ['m'], retentionDays: days }))
+    }))
+    const ref = refOf(tenant, 'd', { retentionDays: classes })
+    t.strictSame((await gather(raw.scanChunks(ref, 0, always))).map(row => row.maxTs - day0), [3, 2, 1, 0])
+    t.strictSame((await gather(raw.scanSlabs(tenant, 7, classes, 0, always))).map(row => (row.minute - day0) / usPerMinute), [3, 2, 1, 0])
+    t.strictSame((await gather(raw.scanSeen(ref))).map(row => (row.day - day0) / usPerDay), [3, 2, 1, 0])
+    t.strictSame((await gather(raw.scanChunks({ ...ref, retentionDays: [30] }, 0, always))).map(row => row.maxTs - day0), [1])
+    t.strictSame((await raw.listHeadSlices(ref)).map(slice => slice.mark).sort(), [0, 1, 2, 3])
+  })
+
+  void t.test('raw: a wide bucket keeps its rows together under every class', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const bucket = { start: day0, widthMinutes: 43_200 } as const
+    for (const days of [7, 30, 31, 400]) {
+      const chunks = Array.from({ length: 30 }, (_, i) => chunkOf(tenant, `d${days}`, { bucket, slice: sliceOf(i), minTs: day0 + i * usPerDay, maxTs: day0 + i * usPerDay + 5, retentionDays: days }))
+      await raw.writeHead(writeOf({ chunks }))
+      t.equal((await gather(raw.scanChunks(refOf(tenant, `d${days}`, { bucket, retentionDays: [days] }), day0 + 10 * usPerDay, day0 + 20 * usPerDay))).length, 10)
+    }
+  })
+
+  void t.test('raw: seen days come newest first over years, each list of metrics once', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const days = Array.from({ length: 20 }, (_, i) => day0 + i * 37 * usPerDay)
+    for (let again = 0; again < 2; again++) {
+      await raw.writeHead(writeOf({ seen: days.map(day => ({ tenant, device: 'd', day, metrics: ['a', 'grün'], retentionDays: 3650 })) }))
+    }
+    await raw.writeHead(writeOf({ seen: [{ tenant, device: 'd', day: days[3], metrics: ['b'], retentionDays: 3650 }] }))
+    const rows = await gather(raw.scanSeen(refOf(tenant, 'd', { retentionDays: [3650] })))
+    t.strictSame([...new Set(rows.map(row => row.day))], [...days].reverse())
+    t.strictSame(rows.filter(row => row.day === days[3]).map(row => row.metrics).sort(), [['a', 'grün'], ['b']])
+    t.equal(rows.length, 21)
+  })
+}
+
+function slabContract (t: Test, open: OpenStore): void {
+  void t.test('raw: slabs come in descending order of minute, from both ends of the range on', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const minutes = [0, 1, 9, 10, 11, 59, 60, 1439, 1440, 43_200, 50_000].map(minute => day0 + minute * usPerMinute)
+    await raw.writeHead(writeOf({ slabs: minutes.flatMap(minute => [1, 2].map(mark => slabOf(tenant, { minute, slice: sliceOf(mark) }))) }))
+    const read = async (from: number, to: number): Promise<number[]> => (await gather(raw.scanSlabs(tenant, 7, [retentionDays], from, to))).map(row => (row.minute - day0) / usPerMinute)
+    t.strictSame(await read(0, always), [50_000, 50_000, 43_200, 43_200, 1440, 1440, 1439, 1439, 60, 60, 59, 59, 11, 11, 10, 10, 9, 9, 1, 1, 0, 0])
+    t.strictSame(await read(minutes[2], minutes[4]), [11, 11, 10, 10, 9, 9])
+    t.strictSame(await read(minutes[3], minutes[3]), [10, 10])
+    t.strictSame(await read(minutes[1] + usPerMinute, minutes[2] - usPerMinute), [])
+  })
+
+  void t.test('raw: the merger gets whole shards of the oldest slabs, none that is too new, and each once', async t => {
+    const { raw } = await open()
+    const journalId = '00000000000000c1'
+    const tenants = [newTenantId(), newTenantId()]
+    for (let mark = 10; mark <= 40; mark += 10) {
+      await raw.writeHead(writeOf({ slabs: tenants.flatMap(tenant => [3, 4].map(shard => slabOf(tenant, { shard, minute: day0 + mark * usPerMinute / 10, slice: sliceOf(mark, journalId) }))) }))
+    }
+    await raw.writeHead(writeOf({ slabs: [slabOf(tenants[0], { shard: 3, slice: sliceOf(10, '00000000000000c2') })] }))
+    const before = sliceOf(40, journalId)
+    const all = await gather(raw.scanSlabsToMerge(before, 1000))
+    t.equal(all.length, 12)
+    t.ok(all.every(slab => slab.slice.mark < 40 && slab.slice.journalId === journalId && slab.retentionDays === retentionDays))
+    const groups = all.map(slab => `${slab.tenant} ${slab.shard}`)
+    t.equal(groups.filter((group, i) => i === 0 || group !== groups[i - 1]).length, 4, 'a shard\'s slabs follow one another')
+    for (let left = 12; left > 0; left -= 3) {
+      const some = await gather(raw.scanSlabsToMerge(before, 3))
+      t.equal(some.length, 3)
+      await raw.replaceSlabs(some, writeOf({ chunks: [chunkOf(some[0].tenant, 'd', { slice: some[2].slice, part: left })] }))
+    }
+    t.strictSame(await gather(raw.scanSlabsToMerge(before, 1000)), [])
+    t.equal((await gather(raw.scanSlabsToMerge(sliceOf(41, journalId), 1000))).length, 4, 'newer ones are still there')
+    t.equal((await gather(raw.scanSlabs(tenants[0], 3, [retentionDays], 0, always))).length, 2)
+    t.equal((await raw.listHeadSlices(refOf(tenants[0], 'd'))).length + (await raw.listHeadSlices(refOf(tenants[1], 'd'))).length > 0, true)
+  })
+
+  void t.test('raw: a slice that is packed again after its merge is visible and is merged again', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const journalId = '00000000000000c3'
+    const slab = slabOf(tenant, { slice: sliceOf(5, journalId) })
+    for (let again = 0; again < 3; again++) {
+      await raw.writeHead(writeOf({ slabs: [slab] }))
+      t.equal((await gather(raw.scanSlabs(tenant, 7, [retentionDays], 0, always))).length, 1)
+      const [found] = await gather(raw.scanSlabsToMerge(sliceOf(6, journalId), 10))
+      t.match(found, { tenant, minute: slab.minute })
+      await raw.replaceSlabs([found], writeOf({}))
+      t.strictSame(await gather(raw.scanSlabsToMerge(sliceOf(6, journalId), 10)), [])
+      t.strictSame(await gather(raw.scanSlabs(tenant, 7, [retentionDays], 0, always)), [])
+    }
+  })
+
+  void t.test('raw: whatever merges run beside it, a slab is found from the moment its write returns', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const journalId = '00000000000000c4'
+    let writing = true
+    const merging = (async () => {
+      // An empty merge: it takes nothing away but what says that there is nothing.
+      while (writing) for await (const slab of raw.scanSlabsToMerge(sliceOf(0, journalId), 10)) t.fail(`slab of mark ${slab.slice.mark} is not before 0`)
+    })()
+    for (let i = 0; i < 60; i++) {
+      const minute = day0 + i * 20 * usPerMinute
+      await raw.writeHead(writeOf({ slabs: [slabOf(tenant, { minute, slice: sliceOf(i, journalId) })] }))
+      await gather(raw.scanSlabsToMerge(sliceOf(i, journalId), 1))
+      t.equal((await gather(raw.scanSlabs(tenant, 7, [retentionDays], minute, minute))).length, 1)
+    }
+    writing = false
+    await merging
+  })
+
+  void t.test('raw: replaceSlabs keeps a slab that it also writes, and works over several windows', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const slabs = [0, 40, 80].map(days => slabOf(tenant, { minute: day0 + days * usPerDay }))
+    await raw.writeHead(writeOf({ slabs }))
+    await raw.replaceSlabs(slabs, writeOf({ slabs: [{ ...slabs[1], bytes: Buffer.from('rest') }], chunks: [0, 40].map(days => chunkOf(tenant, 'd', { bucket: { start: day0 + days * usPerDay, widthMinutes: 1440 } })) }))
+    t.strictSame((await gather(raw.scanSlabs(tenant, 7, [retentionDays], 0, always))).map(slab => Buffer.from(slab.bytes).toString()), ['rest'])
+    for (const days of [0, 40]) t.equal((await gather(raw.scanChunks(refOf(tenant, 'd', { bucket: { start: day0 + days * usPerDay, widthMinutes: 1440 } }), 0, always))).length, 1)
+  })
+}
+
+function sealedContract (t: Test, open: OpenStore): void {
+  void t.test('raw: a seal removes exactly what it covers, and its bucket is clean then', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const chunks = [1, 2, 3].flatMap(mark => [0, 1].map(salt => chunkOf(tenant, 'd', { salt, slice: sliceOf(mark), retentionDays: mark === 3 ? 30 : 365 })))
+    await raw.writeHead(writeOf({ chunks: [...chunks, chunkOf(tenant, 'd2')] }))
+    const ref = refOf(tenant, 'd', { salts: 2, retentionDays: [30, 365] })
+    const dirty = async (): Promise<number[]> => (await gather(raw.scanDirty(tenant, shardOf('d'), [30, 365]))).filter(mark => mark.device === 'd').map(mark => mark.slice.mark).sort()
+    t.strictSame(await dirty(), [1, 2, 3])
+    t.equal(await raw.readSealed(ref), null)
+    const sealed = { generation: { epoch: 1, sequence: 1 }, covered: [sliceOf(1), sliceOf(3)], chunks: [{ minTs: day0, maxTs: day0 + 9, bytes: Buffer.from('one') }, { minTs: day0 + 10, maxTs: day0 + 19, bytes: Buffer.from('two') }] }
+    await raw.writeSealed(ref, { retentionDays: 365 }, sealed)
+    t.strictSame(await dirty(), [2])
+    t.strictSame((await gather(raw.scanChunks(ref, 0, always))).map(row => row.slice.mark), [2, 2])
+    const stored = await raw.readSealed(ref)
+    t.strictSame({ ...stored, chunks: readable(stored?.chunks ?? []) }, { ...sealed, chunks: readable(sealed.chunks) })
+    t.equal((await raw.listHeadSlices(refOf(tenant, 'd2'))).length, 1, 'another device keeps its head')
+  })
+
+  void t.test('raw: the highest generation wins, whatever comes later', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const ref = refOf(tenant, 'd', { retentionDays: [365, 400] })
+    const seal = async (epoch: number, sequence: number, days = 365): Promise<void> => {
+      await raw.writeSealed(ref, { retentionDays: days }, { generation: { epoch, sequence }, covered: [sliceOf(epoch * 100 + sequence)], chunks: [{ minTs: day0, maxTs: day0, bytes: Buffer.from(`${epoch}.${sequence}`) }] })
+    }
+    const read = async (): Promise<string[]> => ((await raw.readSealed(ref))?.chunks ?? []).map(chunk => Buffer.from(chunk.bytes).toString())
+    await seal(2, 5)
+    await raw.writeHead(writeOf({ chunks: [chunkOf(tenant, 'd', { slice: sliceOf(109) })] }))
+    await seal(1, 9)
+    t.strictSame(await read(), ['2.5'])
+    t.equal((await raw.listHeadSlices(ref)).length, 1, 'a lower generation removes nothing either')
+    await seal(2, 4)
+    t.strictSame(await read(), ['2.5'])
+    await seal(2, 6, 400)
+    t.strictSame(await read(), ['2.6'])
+    await seal(10, 0)
+    t.strictSame(await read(), ['10.0'])
+  })
+}
