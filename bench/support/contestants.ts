@@ -54,7 +54,11 @@ const drainTimeoutMs = 600_000
  */
 export async function startContestant (root: string, devices: number, settings: Readonly<Record<string, string>> = {}): Promise<Contestant> {
   const directory = await mkdtemp(join(root, 'twinfold-bench-'))
-  const server = await startServer({ directory: join(directory, 'data'), settings })
+  const removeDirectory = async (): Promise<void> => { await rm(directory, { recursive: true, force: true, maxRetries: 5 }) }
+  const server = await startServer({ directory: join(directory, 'data'), settings }).catch(async (error: unknown) => {
+    await removeDirectory()
+    throw error
+  })
   const key = await server.api(testAdminKey).createTenant('bench', 3650)
   const tokens = await server.api(key).createDevices(Array.from({ length: devices }, (_, i) => `d${i}`), 64)
   const tokensFile = join(directory, 'tokens')
@@ -71,7 +75,7 @@ export async function startContestant (root: string, devices: number, settings: 
     },
     remove: async () => {
       if (server.running) await server.kill()
-      await rm(directory, { recursive: true, force: true, maxRetries: 5 })
+      await removeDirectory()
     }
   }
 }

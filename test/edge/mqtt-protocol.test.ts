@@ -1,7 +1,7 @@
 /** MQTT 3.1.1 on bytes: what goes in and what comes out, or that the connection is closed and why. */
 import t from 'tap'
 import { mqttConnectBytesMax, mqttPacketBytesMax } from '../../src/core/limits.js'
-import { connectPacket, disconnect, HandClock, packet, pingreq, puback, pubcomp, publish, pubrec, pubrel, RawClient, startStage, subscribe, text, unsubscribe, until, type ConnectOptions } from './mqtt-harness.js'
+import { connectPacket, disconnect, HandClock, packet, pingreq, puback, pubcomp, publish, pubrec, pubrel, startStage, subscribe, text, unsubscribe, until, type ConnectOptions, type RawClient } from './mqtt-harness.js'
 
 const protocol = (name: string, level: number, flags: number, ...parts: Buffer[]): Buffer => packet(0x10, text(name), Buffer.from([level, flags, 0, 0]), ...parts)
 

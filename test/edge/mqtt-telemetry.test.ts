@@ -356,6 +356,25 @@ t.test('a will that is telemetry is journaled when it fires', async t => {
   t.match(stage.journal.messages(), [{ tenant: 'acme', device: 'd1', topic: 'devices/d1/telemetry', payload: '{"online":false}' }])
 })
 
+t.test('a will that cannot be journaled is counted and not published', async t => {
+  const stage = await startStage(t)
+  const watcher = await stage.client({ secret: stage.registry.credential('application', 'acme'), clientId: 'w' })
+  watcher.send(subscribe(1, ['#', 1]))
+  await watcher.next()
+  const will = { topic: 'telemetry', payload: '{"online":false}' }
+  const secret = stage.registry.device('acme', 'd1')
+  const first = await stage.client({ secret, clientId: 'a', will })
+  const second = await stage.client({ secret, clientId: 'b', will })
+  stage.journal.automatic = false
+  first.end()
+  await until(() => stage.journal.waiting === 1)
+  stage.journal.fail()
+  stage.journal.refusal = new TwinfoldError('journal_full', 'at its bound')
+  second.end()
+  await until(() => stage.edge.stats.refused.get('will_not_journaled') === 2)
+  t.same(await watcher.settle(), [])
+})
+
 t.test('close waits for commits on their way and sends their acknowledgements', async t => {
   const stage = await startStage(t)
   const { journal } = stage

@@ -19,28 +19,30 @@ class BrokerProcess {
   readonly #child: ChildProcess
   readonly published: string[] = []
   port = 0
+  #told: (report: Report) => void = () => {}
 
   private constructor (directory: string) {
     this.#child = fork(fileURLToPath(new URL('./broker-persistence-server.js', import.meta.url)), [directory], { execArgv: [] })
-    this.#child.on('message', ({ published }: Report) => { if (published !== undefined) this.published.push(published) })
+    this.#child.on('message', (report: Report) => {
+      if (report.published !== undefined) this.published.push(report.published)
+      else this.#told(report)
+    })
   }
 
   static async start (directory: string): Promise<BrokerProcess> {
     const broker = new BrokerProcess(directory)
-    broker.port = (await broker.#next((report) => report.port !== undefined)).port as number
+    broker.port = (await broker.#answer()).port as number
     return broker
   }
 
-  async #next (wanted: (report: Report) => boolean): Promise<Report> {
-    for (;;) {
-      const [report] = await once(this.#child, 'message') as [Report]
-      if (wanted(report)) return report
-    }
+  async #answer (): Promise<Report> {
+    return await new Promise((resolve) => { this.#told = resolve })
   }
 
   async stats (): Promise<BrokerPersistenceStats> {
+    const answer = this.#answer()
     this.#child.send('stats')
-    return (await this.#next(({ stats }) => stats !== undefined)).stats as BrokerPersistenceStats
+    return (await answer).stats as BrokerPersistenceStats
   }
 
   /** Waits until the condition holds; the test's own time limit ends it otherwise. */

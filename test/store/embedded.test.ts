@@ -1,4 +1,4 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -23,7 +23,7 @@ import { chunkOf, day0, deviceOf, gather, refOf, sliceOf, slabOf, tenantOf, writ
 
 const threads = fileURLToPath(new URL('./embedded-threads.js', import.meta.url))
 
-function newDirectory (test: typeof t): string {
+function newDirectory (test: Test): string {
   const directory = mkdtempSync(join(tmpdir(), 'twinfold-store-'))
   test.teardown(() => { rmSync(directory, { recursive: true, force: true }) })
   return directory
@@ -33,7 +33,7 @@ async function openIn (directory: string, writer = true): Promise<EmbeddedStore>
   return await openEmbeddedStore({ directory, clock: systemClock, log: silentLog, writer })
 }
 
-async function opened (test: typeof t): Promise<{ store: EmbeddedStore, directory: string }> {
+async function opened (test: Test): Promise<{ store: EmbeddedStore, directory: string }> {
   const directory = newDirectory(test)
   const store = await openIn(directory)
   test.teardown(async () => { await store.close() })
@@ -109,7 +109,7 @@ void t.test('a thread that used a database first and ends takes nothing from the
   }
 })
 
-function startChild (test: typeof t, directory: string, ...more: string[]): ChildProcess {
+function startChild (test: Test, directory: string, ...more: string[]): ChildProcess {
   const child = spawn(process.execPath, [threads, 'child', directory, ...more], { stdio: ['ignore', 'pipe', 'pipe'] })
   test.teardown(() => { child.kill('SIGKILL') })
   return child
@@ -272,9 +272,9 @@ void t.test('a thread keeps a bounded number of windows open, however many it re
 void t.test('opening a store with hundreds of windows opens none of them', async t => {
   const directory = newDirectory(t)
   const store = await openIn(directory)
-  for (let i = 0; i < 60; i++) await store.raw.writeHead(writeOf({ chunks: [chunkOf('x', 'd', { bucket: { start: day0 + i * usPerDay, widthMinutes: 1440 }, retentionDays: 7 })] }))
+  for (let i = 0; i < 20; i++) await store.raw.writeHead(writeOf({ chunks: [chunkOf('x', 'd', { bucket: { start: day0 + i * usPerDay, widthMinutes: 1440 }, retentionDays: 7 })] }))
   await store.close()
-  for (let i = 60; i < 400; i++) mkdirSync(join(directory, 'raw/r7', new Date((day0 + i * usPerDay) / 1000).toISOString().slice(0, 10)))
+  for (let i = 20; i < 400; i++) mkdirSync(join(directory, 'raw/r7', new Date((day0 + i * usPerDay) / 1000).toISOString().slice(0, 10)))
   const again = await openIn(directory)
   t.equal(again.openDatabases, 1)
   t.equal((await gather(again.raw.scanChunks(refOf('x', 'd', { bucket: { start: day0, widthMinutes: 1440 }, retentionDays: [7] }), 0, 9e15))).length, 1)

@@ -1,9 +1,7 @@
 /** What every implementation of the plan port keeps. */
-import type t from 'tap'
+import type { Test } from 'tap'
 import { defaultPlan, type PartitionPlan } from '../../src/series/partition-plan.js'
 import { newTenantId, type OpenStore } from './store-fixtures.js'
-
-type Test = typeof t
 
 const salted = (salts: number): PartitionPlan => ({ ...defaultPlan, salts: [...defaultPlan.salts, { fromStamp: 1, salts }] })
 

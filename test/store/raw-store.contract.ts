@@ -1,11 +1,9 @@
 /** What every implementation of the raw port keeps. */
-import type t from 'tap'
+import type { Test } from 'tap'
 import { shardOf } from '../../src/core/ids.js'
 import { timestampUsMax } from '../../src/core/limits.js'
 import { usPerDay, usPerHour, usPerMinute } from '../../src/core/reading.js'
 import { chunkOf, day0, gather, newSeed, newTenantId, randomFrom, readable, refOf, retentionDays, slabOf, sliceOf, writeOf, type OpenStore } from './store-fixtures.js'
-
-type Test = typeof t
 
 const always = timestampUsMax
 

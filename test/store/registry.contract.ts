@@ -1,10 +1,8 @@
 /** What every implementation of the registry port keeps. */
-import type t from 'tap'
+import type { Test } from 'tap'
 import type { Page } from '../../src/store/registry.js'
 import type { Credential } from '../../src/tenancy/model.js'
 import { deviceOf, newSeed, newTenantId, randomFrom, tenantOf, type OpenStore } from './store-fixtures.js'
-
-type Test = typeof t
 
 async function allPages<T> (page: (cursor: string | null) => Promise<Page<T>>): Promise<T[]> {
   const items: T[] = []

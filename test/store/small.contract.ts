@@ -1,9 +1,7 @@
 /** What every implementation of the small ports keeps: cursors, idempotency keys, erasures, settings. */
-import type t from 'tap'
+import type { Test } from 'tap'
 import { usPerDay, usPerHour } from '../../src/core/reading.js'
 import { day0, newTenantId, type OpenStore } from './store-fixtures.js'
-
-type Test = typeof t
 
 export function smallContract (t: Test, open: OpenStore): void {
   void t.test('cursors: per journal and consumer, the last one put wins', async t => {

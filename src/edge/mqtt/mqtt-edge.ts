@@ -102,18 +102,22 @@ export class MqttEdge {
     })
   }
 
+  /** Listens. Rejects with the socket's error where the address cannot be had; nothing is left open then. */
   async open (): Promise<void> {
-    const { host, port, tls, tlsPort, persistence, log, tickMs } = this.#options
+    const { host, port, tls, tlsPort, persistence, clock, log, tickMs } = this.#options
     this.#context.open = await openBroker({ persistence, watch: this.#context.watch, log, will: (packet, done) => { this.#will(packet, done) } })
+    this.#tickedMs = clock.monotonicMs()
     this.#ticker = setInterval(() => { this.#tick() }, tickMs ?? 1000).unref()
-    this.#tickedMs = this.#options.clock.monotonicMs()
     this.#accepting = true
-    const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, socket => { this.accept(socket) })
-    await this.#listen(server, port, host)
-    if (tls !== undefined && tlsPort !== undefined) {
+    try {
+      await this.#listen(createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, socket => { this.accept(socket) }), port, host)
+      if (tls === undefined || tlsPort === undefined) return
       const secure = createTlsServer({ key: tls.key, cert: tls.cert, handshakeTimeout: tlsHandshakeMs, noDelay: true }, socket => { this.accept(socket) })
       secure.on('tlsClientError', error => { log.debug({ error: error.message }, 'a TLS handshake failed') })
       await this.#listen(secure, tlsPort, host)
+    } catch (error) {
+      await this.close()
+      throw error
     }
   }
 

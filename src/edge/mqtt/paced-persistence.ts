@@ -56,6 +56,19 @@ export interface Receiver {
   readonly destroyed: boolean
 }
 
+/**
+ * Stands for subscriptions that could not be looked up. Aedes drops a publish without a word when the look-up rejects,
+ * so that its sender would wait for ever; this makes the next step, the enqueueing, fail, which it does report.
+ */
+class FailedLookup implements MatchedSubscription {
+  readonly clientId = ''
+  readonly topic = ''
+  readonly qos = 0
+  readonly error: unknown
+
+  constructor (error: unknown) { this.error = error }
+}
+
 async function * paced (source: Readable, receiver: Receiver): AsyncGenerator<unknown> {
   for await (const item of source) {
     while (!receiver.hasRoom && !receiver.destroyed) await receiver.room()
@@ -94,7 +107,12 @@ export class PacedPersistence implements BrokerPersistence {
 
   /** One for each session, of its greatest QoS: a queue that got a message twice would deliver it twice ([MQTT-3.3.5-1]). */
   async subscriptionsByTopic (topic: string): Promise<readonly MatchedSubscription[]> {
-    const matched = await this.#stored.subscriptionsByTopic(topic)
+    let matched: readonly MatchedSubscription[]
+    try {
+      matched = await this.#stored.subscriptionsByTopic(topic)
+    } catch (error) {
+      return [new FailedLookup(error)]
+    }
     if (matched.length < 2) return matched
     const sessions = new Map<string, MatchedSubscription>()
     for (const subscription of matched) {
@@ -102,6 +120,12 @@ export class PacedPersistence implements BrokerPersistence {
       if (known === undefined || known.qos < subscription.qos) sessions.set(subscription.clientId, subscription)
     }
     return [...sessions.values()]
+  }
+
+  outgoingEnqueueCombi (subscriptions: readonly unknown[], packet: unknown): Promise<void> {
+    const [first] = subscriptions
+    if (first instanceof FailedLookup) return Promise.reject(first.error as Error)
+    return this.#stored.outgoingEnqueueCombi(subscriptions, packet)
   }
 
   cleanIncoming (client: SessionRef): Promise<unknown> {
@@ -116,7 +140,6 @@ export class PacedPersistence implements BrokerPersistence {
   countOffline (): Promise<unknown> { return this.#stored.countOffline() }
   cleanSubscriptions (client: SessionRef): Promise<unknown> { return this.#stored.cleanSubscriptions(client) }
   outgoingEnqueue (subscription: unknown, packet: unknown): Promise<void> { return this.#stored.outgoingEnqueue(subscription, packet) }
-  outgoingEnqueueCombi (subscriptions: readonly unknown[], packet: unknown): Promise<void> { return this.#stored.outgoingEnqueueCombi(subscriptions, packet) }
   outgoingUpdate (client: SessionRef, packet: unknown): Promise<unknown> { return this.#stored.outgoingUpdate(client, packet) }
   outgoingClearMessageId (client: SessionRef, packet: unknown): Promise<unknown> { return this.#stored.outgoingClearMessageId(client, packet) }
   incomingStorePacket (client: SessionRef, packet: unknown): Promise<unknown> { return this.#stored.incomingStorePacket(client, packet) }

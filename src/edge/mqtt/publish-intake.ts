@@ -53,8 +53,8 @@ export function refreshWatch (context: MqttContext, entry: TopicEntry, tenant: s
   entry.watched = true
   if (watch.online(tenant, entry.device)) return
   context.persistence.subscriptionsByTopic(entry.brokerTopic).then(
+    // Where the look-up failed there is one that stands for the failure: publishes go through the broker, which meets it too.
     subscriptions => { if (entry.epoch === epoch) entry.watched = subscriptions.length > 0 },
-    // The publishes go through the broker, which meets the same fault and closes the connection un-acked.
     (error: unknown) => { context.log.warn({ tenant, error: String(error) }, 'subscriptions could not be read') }
   )
 }

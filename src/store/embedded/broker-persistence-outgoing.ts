@@ -138,12 +138,13 @@ export class OutgoingQueues {
     await this.#withOutbox(session, async (outbox) => {
       const entry = this.#find(outbox, packet)
       if (entry === undefined) this.#ledger.stats.untracked++
-      else if (isPubrel(packet)) await this.#awaitPubcomp(session, outbox, entry)
+      else if (isPubrel(packet)) await this.#awaitPubcomp(client, session, outbox, entry)
       else await this.#sending(client, session, outbox, entry, packet)
     })
   }
 
   async #sending (client: BrokerClient, session: Session, outbox: Outbox, entry: OutboxEntry, packet: BrokerPacket): Promise<void> {
+    if (isSuperseded(session, client)) return
     const messageId = packet.messageId ?? 0
     if (entry.sentOn === session.connectionNumber && session.connection === client && entry.messageId !== 0 && entry.messageId !== messageId) {
       packet.messageId = entry.messageId
@@ -160,8 +161,9 @@ export class OutgoingQueues {
     await this.#writer.write([put(referenceKey(session.clientId, entry.number), encodeReference(entry))])
   }
 
-  async #awaitPubcomp (session: Session, outbox: Outbox, entry: OutboxEntry): Promise<void> {
-    entry.sentOn = session.connectionNumber
+  async #awaitPubcomp (client: BrokerClient, session: Session, outbox: Outbox, entry: OutboxEntry): Promise<void> {
+    // A PUBREC of the connection before is as good as one of this, but its PUBREL goes nowhere and is sent again.
+    if (!isSuperseded(session, client)) entry.sentOn = session.connectionNumber
     if (entry.pubrel) return
     const operations = this.#release(session, entry)
     outbox.setPubrel(entry)
@@ -202,6 +204,8 @@ export class OutgoingQueues {
     try {
       const outbox = this.#ready(session) ?? await this.#load(session)
       const entries = outbox.inOrder()
+      // The newest may still be on their way to the database.
+      await this.#writer.write([])
       for (let i = 0; i < entries.length; i += pageMessages) {
         const page = entries.slice(i, i + pageMessages)
         const messages = await this.#database.getMany(page.map(({ number }) => messageKey(number)))
@@ -354,6 +358,11 @@ export class OutgoingQueues {
     }
     return this.#lastBrokerHash
   }
+}
+
+/** Has the session got another connection since? What the old one still sends is lost. */
+function supersedes (session: Session, client: BrokerClient): boolean {
+  return session.connection !== null && session.connection !== client
 }
 
 function isPubrel (packet: QueuedPacket): packet is { cmd: 'pubrel', messageId: number } {

@@ -46,7 +46,7 @@ export interface EmbeddedStore extends Store {
 export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
   const writer = options.writer === true
   const directory = prepare(options.directory, writer)
-  const owner = writer ? new KeeperOwner({ directory, log: options.log }) : null
+  const owner = writer ? new KeeperOwner({ directory, log: options.log, clock: options.clock }) : null
   const keeper = owner ?? new KeeperMember({ directory })
   const pool = new DatabasePool({
     directory, keeper, clock: options.clock, log: options.log, openMax: windowsOpenMax, idleMs: windowIdleMs, pinned: [metaName]

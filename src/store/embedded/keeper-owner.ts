@@ -1,6 +1,7 @@
 /** The owner's side of the keeper (keeper.ts): one anchor handle per database in use, and who uses it. */
 import { BroadcastChannel, threadId, type Worker } from 'node:worker_threads'
 import { TwinfoldError } from '../../core/errors.js'
+import type { Clock } from '../../core/clock.js'
 import type { Log } from '../../core/log.js'
 import { channelName, memberId, threadOf, type KeeperMessage, type MemberMessage } from './keeper-messages.js'
 import { failureOf, retireWaitMs, type Keeper } from './keeper.js'
@@ -11,9 +12,18 @@ import { storeError } from './store-errors.js'
 interface Anchor {
   readonly database: Database
   readonly holders: Set<string>
+  /** Since when nobody holds it, milliseconds. */
+  freeSinceMs: number
   /** Wakes whoever waits for the last holder to go. */
   wake: (() => void) | null
 }
+
+/**
+ * Databases that nobody uses stay open so long, and so many of them: opening one costs several syncs of the disk, a handle of
+ * one that is open costs nothing.
+ */
+const freeAnchorsMax = 64
+const freeAnchorMs = 600_000
 
 export class KeeperOwner implements Keeper {
   readonly #directory: string
@@ -21,6 +31,8 @@ export class KeeperOwner implements Keeper {
   readonly #channel: BroadcastChannel
   readonly #anchors = new Map<string, Anchor>()
   readonly #locks = new KeyedLock()
+  readonly #clock: Clock
+  readonly #sweeper: NodeJS.Timeout
   readonly #self = memberId(threadId, 'owner')
   /** Paths whose last repair failed or that nobody has mended yet. */
   readonly #suspects = new Set<string>()
@@ -33,13 +45,16 @@ export class KeeperOwner implements Keeper {
   onSuspected: (path: string) => void = () => {}
   readonly stats = { opened: 0, repairs: 0, reopened: 0 }
 
-  constructor (options: { directory: string, log: Log }) {
+  constructor (options: { directory: string, log: Log, clock: Clock }) {
+    this.#clock = options.clock
     this.#directory = options.directory
     this.#log = options.log
     this.#channel = new BroadcastChannel(channelName(options.directory))
     this.#channel.onmessage = event => { this.#receive((event as { data: KeeperMessage }).data) }
     this.#channel.unref()
     process.on('worker', this.#onWorker)
+    this.#sweeper = setInterval(() => { this.#sweep() }, freeAnchorMs / 10)
+    this.#sweeper.unref()
   }
 
   async hold (path: string, create: boolean): Promise<boolean> { return await this.#hold(path, create, this.#self) }
@@ -78,6 +93,7 @@ export class KeeperOwner implements Keeper {
 
   /** Closes all anchors. One that another thread still uses is left to the end of the process: closing it would crash that thread. */
   async close (): Promise<void> {
+    clearInterval(this.#sweeper)
     for (const path of [...this.#anchors.keys()]) {
       const closed = await this.#locks.run(path, async () => await this.#retire(path))
       if (!closed) this.#log.warn({ database: path }, 'another thread still uses a database; it stays open')
@@ -122,7 +138,7 @@ export class KeeperOwner implements Keeper {
         if (!create && !databaseExists(this.#directory, path)) return false
         const database = await openDatabase(this.#directory, path, create)
         this.stats.opened++
-        anchor = { database, holders: new Set(), wake: null }
+        anchor = { database, holders: new Set(), freeSinceMs: 0, wake: null }
         this.#anchors.set(path, anchor)
       }
       anchor.holders.add(holder)
@@ -133,11 +149,19 @@ export class KeeperOwner implements Keeper {
   #release (path: string, holder: string): void {
     const anchor = this.#anchors.get(path)
     if (anchor === undefined || !anchor.holders.delete(holder) || anchor.holders.size > 0) return
-    if (anchor.wake !== null) {
-      anchor.wake()
-      return
+    anchor.freeSinceMs = this.#clock.monotonicMs()
+    anchor.wake?.()
+    const free = [...this.#anchors].filter(([, { holders }]) => holders.size === 0)
+    if (free.length <= freeAnchorsMax) return
+    const [oldest] = free.reduce((a, b) => a[1].freeSinceMs <= b[1].freeSinceMs ? a : b)
+    void this.#locks.run(oldest, async () => await this.#closeIfFree(oldest))
+  }
+
+  #sweep (): void {
+    const before = this.#clock.monotonicMs() - freeAnchorMs
+    for (const [path, { holders, freeSinceMs }] of this.#anchors) {
+      if (holders.size === 0 && freeSinceMs <= before) void this.#locks.run(path, async () => await this.#closeIfFree(path))
     }
-    void this.#locks.run(path, async () => { await this.#closeIfFree(path) })
   }
 
   #threadEnded (thread: number): void {
