@@ -350,6 +350,7 @@ export class SlicePacker {
       device,
       source: context.source,
       format: context.kind,
+      ...(context.multiDevice ? { multiDevice: true } as const : {}),
       payload: Uint8Array.prototype.slice.call(payload, 0, deadLetterPayloadBytesMax),
       payloadBytes: payload.length
     })

@@ -22,6 +22,8 @@ export interface DeadLetter {
   readonly device: string
   /** 'mqtt' or 'http'. */
   readonly source: string
+  /** The payload names its device itself (a batch of an application); a replay must read it the same way. */
+  readonly multiDevice?: true
   /** Body format as the journal names it (journal/record.ts). */
   readonly format: number
   /** The payload as sent, cut at `deadLetterPayloadBytesMax`. */

@@ -70,8 +70,9 @@ export async function replayLetters (context: EdgeContext, tenant: string, ids: 
   const commits = new Commits()
   try {
     sendable.forEach(({ letter, body }, index) => {
-      const flags = RecordFlags.replay | (letter.device === '' ? RecordFlags.multiDevice : 0)
-      const identity = encodeIdentity({ tenant, device: letter.device, idempotencyKey: '', fingerprint: '' })
+      const namesDevice = letter.multiDevice === true || letter.device === ''
+      const flags = RecordFlags.replay | (namesDevice ? RecordFlags.multiDevice : 0)
+      const identity = encodeIdentity({ tenant, device: namesDevice ? '' : letter.device, idempotencyKey: '', fingerprint: '' })
       commits.add()
       journal.append({ kind: kindOf(letter.format), flags, identity, body, messages: 1, stamp: letter.stamp }, commits, index)
     })

@@ -40,6 +40,8 @@ const windowIdleMs = 60_000
 export interface EmbeddedStore extends Store {
   /** Handles that this store has open now. */
   readonly openDatabases: number
+  /** The real path of the store's directory. */
+  readonly directory: string
 }
 
 /** @throws TwinfoldError `store_unavailable` when another process has the directory, `format_newer`, `corrupt_data`. */
@@ -68,6 +70,7 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
   const idempotency = new EmbeddedIdempotency({ directory, pool, owner })
   let closing: Promise<void> | null = null
   return {
+    directory,
     raw: new EmbeddedRawStore({ directory, pool, owner }),
     ...methodsOf(registry, [
       'createTenant', 'getTenant', 'updateTenant', 'listTenants', 'createDevice', 'getDevice', 'updateDevice', 'deleteDevice', 'listDevices',

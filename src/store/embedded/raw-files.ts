@@ -95,8 +95,12 @@ export class LogSyncer {
   /** Databases whose last sync failed. */
   readonly #failed = new Set<string>()
 
-  constructor (directory: string) {
+  readonly #syncPath: (path: string) => Promise<void>
+
+  /** @param syncFile brings a file or directory to stable storage; none is fine where it does not exist any more. */
+  constructor (directory: string, syncFile = syncPath) {
     this.#directory = directory
+    this.#syncPath = syncFile
   }
 
   /**
@@ -111,7 +115,7 @@ export class LogSyncer {
       if (this.#failed.has(path)) await this.#rescue(path, rescue)
       await this.#syncLogs(path, parents)
     }
-    for (const parent of parents) await syncPath(join(this.#directory, parent))
+    for (const parent of parents) await this.#syncPath(join(this.#directory, parent))
     const kept = new Set(paths)
     for (const path of this.#synced.keys()) if (!kept.has(path)) this.#synced.delete(path)
   }
@@ -139,8 +143,8 @@ export class LogSyncer {
     }
     if (this.#synced.get(path) === signature) return
     try {
-      for (const name of logs) await syncPath(join(directory, name))
-      await syncPath(directory)
+      for (const name of logs) await this.#syncPath(join(directory, name))
+      await this.#syncPath(directory)
     } catch (error) {
       this.#failed.add(path)
       throw error
