@@ -80,7 +80,7 @@ void t.test('what is written is there after closing and opening again', async t 
 
 void t.test('threads that write side by side lose nothing, even where one dies in the middle', async t => {
   const { store, directory } = await opened(t)
-  const rows = 150
+  const rows = 80
   const start = (writer: number, dieAfter?: number): Promise<unknown> => {
     const workerData: WriterData = { directory, tenant: 'x', writer, rows, dieAfter }
     return once(new Worker(threads, { workerData }), 'exit')
@@ -107,6 +107,7 @@ void t.test('a thread that used a database first and ends takes nothing from the
     for (let i = 0; i < 20; i++) await writeRow(store, 'x', 2, i)
     t.equal((await gather(store.raw.scanSlabs('x', 1, [365], 0, 9e15))).length, 20)
   }
+  t.equal(await store.raw.dropExpired(day0 + 1000 * usPerDay, days => days), 4, 'and holds nothing back')
 })
 
 function startChild (test: Test, directory: string, ...more: string[]): ChildProcess {

@@ -138,6 +138,7 @@ export class KeeperOwner implements Keeper {
         if (!create && !databaseExists(this.#directory, path)) return false
         const database = await openDatabase(this.#directory, path, create)
         this.stats.opened++
+        this.#suspects.delete(path)
         anchor = { database, holders: new Set(), freeSinceMs: 0, wake: null }
         this.#anchors.set(path, anchor)
       }
