@@ -183,7 +183,7 @@ async function openPipeline (config: Config, parts: PipelineParts): Promise<Pipe
   await lifecycle.open({ name: 'pack threads', close: async () => { await pool.close() } })
   const planKeeper = new PlanKeeper({ plans: store, clock, log, devicesMax: 10_000, measureMs: 10_000 })
   const merger = new SlabMerger({
-    journalId: journal.journalId, pool, busy: () => pressure.level !== 'open', clock, log, afterMs: config.mergeAfterMs, intervalMs: Math.max(100, config.mergeAfterMs / 4), slabsPerTaskMax: 2000
+    journalId: journal.journalId, pool, busy: () => pressure.level !== 'open', clock, log, afterMs: config.mergeAfterMs, intervalMs: config.mergeAfterMs * 2, slabsPerTaskMax: 4000
   })
   const packer = new Packer({
     journal,
@@ -192,9 +192,9 @@ async function openPipeline (config: Config, parts: PipelineParts): Promise<Pipe
     clock,
     log,
     sliceIntervalMs: config.sliceIntervalMs,
-    onPacked: (result, mark) => {
+    onPacked: result => {
       planKeeper.note(result.loads)
-      merger.notePacked(mark)
+      merger.notePacked(packer.cursor)
       for (const [key, count] of result.refused) deadLetters.noteAdded(key.slice(0, key.indexOf('\0')), count)
       idempotency.packedUpTo(packer.cursorStamp)
     }
@@ -218,7 +218,7 @@ async function openPipeline (config: Config, parts: PipelineParts): Promise<Pipe
   await lifecycle.open({
     name: 'merger',
     open: async () => {
-      merger.notePacked({ from: 0, to: packer.cursor, records: 0, stamp: 0 })
+      merger.notePacked(packer.cursor)
       merger.open()
     },
     close: async () => { await merger.close() }

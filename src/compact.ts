@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import type { Clock } from './core/clock.js'
 import type { Log } from './core/log.js'
 import type { Config } from './config.js'
-import { mergeSlabs } from './pipeline/merge-slabs.js'
+import { SlabMerge } from './pipeline/merge-slabs.js'
+import { PlanCache } from './pipeline/plan-cache.js'
 import { openStore } from './store/open-store.js'
 
 export interface CompactResult {
@@ -16,9 +17,10 @@ export async function compactStore (config: Config, { clock, log }: { clock: Clo
   const store = await openStore({ kind: 'embedded', directory: join(config.dataDirectory, 'store') }, { clock, log, writer: true })
   try {
     const bytesBefore = await store.raw.sizeBytes()
+    const merge = new SlabMerge({ store, plans: new PlanCache(store, { leaseMs: 60_000, devicesMax: 200_000 }), monotonicMs: clock.monotonicMs })
     let slabs = 0
     for (;;) {
-      const merged = await mergeSlabs(store, { kind: 'merge', journalId: '', before: Infinity, slabsMax: 2000 }, clock.monotonicMs)
+      const merged = await merge.merge({ kind: 'merge', journalId: '', before: Infinity, slabsMax: 4000 })
       slabs += merged.slabs
       if (merged.slabs === 0) break
     }

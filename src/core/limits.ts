@@ -18,8 +18,9 @@ export const topicBytesMax = 1024
 export const topicLevelsMax = 16
 /** Bytes that wait to be written to one subscriber; beyond, QoS 0 is dropped and QoS 1/2 closes it. */
 export const mqttOutboundBytesMax = 4 * MIB
-/** Topics of one connection whose access decision is kept. */
-export const topicCachePerConnectionMax = 64
+/** Topics of one connection whose access decision is kept: a device has few, gateways and applications speak for many. */
+export const topicCachePerDeviceMax = 64
+export const topicCachePerSpeakerMax = 8192
 /** Filters in one session. */
 export const mqttSubscriptionsPerSessionMax = 1000
 

@@ -18,7 +18,12 @@ export interface GroupContext {
   readonly stamp: number
   planOf(tenant: string, device: string): PartitionPlan
   retentionDaysOf(tenant: string): number
-  readonly seen: SeenCache
+  /** null: the `seen` rows are there already (a merge of slabs). */
+  readonly seen: SeenCache | null
+  /** Readings from which a device gets chunks of its own. */
+  readonly denseReadingsMin?: number
+  /** First `part` of the chunks. */
+  readonly firstPart?: number
 }
 
 export interface GroupedSlice {
@@ -66,6 +71,7 @@ export function splitDeviceKey (key: string): { tenant: string, device: string }
 
 export function groupSlice (table: SliceTable, order: Int32Array, starts: Int32Array, context: GroupContext): GroupedSlice {
   const grouped: GroupedSlice = { chunks: [], slabs: [], seen: [], bytesOut: 0 }
+  const denseMin = context.denseReadingsMin ?? denseReadingsMin
   const slabs = new Map<number, Slab>()
   const tenants = new Map<string, number>()
   for (let number = 0; number < table.devices.length; number++) {
@@ -74,8 +80,8 @@ export function groupSlice (table: SliceTable, order: Int32Array, starts: Int32A
     if (start === end) continue
     const { tenant, device } = splitDeviceKey(table.devices[number])
     sortByTs(table, order, start, end)
-    noteSeen(table, order, start, end, tenant, device, context, grouped)
-    if (end - start >= denseReadingsMin) {
+    if (context.seen !== null) noteSeen(table, order, start, end, tenant, device, context, context.seen, grouped)
+    if (end - start >= denseMin) {
       packDense(table, order, start, end, tenant, device, context, grouped)
       continue
     }
@@ -103,7 +109,7 @@ function sortByTs (table: SliceTable, order: Int32Array, start: number, end: num
   order.set(rows, start)
 }
 
-function noteSeen (table: SliceTable, order: Int32Array, start: number, end: number, tenant: string, device: string, context: GroupContext, grouped: GroupedSlice): void {
+function noteSeen (table: SliceTable, order: Int32Array, start: number, end: number, tenant: string, device: string, context: GroupContext, seen: SeenCache, grouped: GroupedSlice): void {
   let lastDay = -1
   let lastShape = -1
   for (let i = start; i < end; i++) {
@@ -113,7 +119,7 @@ function noteSeen (table: SliceTable, order: Int32Array, start: number, end: num
     if (day === lastDay && shape === lastShape) continue
     lastDay = day
     lastShape = shape
-    if (!context.seen.isNew(table.devices[table.rowDevice[row]], day, shape)) continue
+    if (!seen.isNew(table.devices[table.rowDevice[row]], day, shape)) continue
     const metrics = table.shapes[shape].metrics.map(id => table.metrics[id]).sort()
     grouped.seen.push({ tenant, device, day: day * usPerDay, metrics, retentionDays: context.retentionDaysOf(tenant) })
   }
@@ -124,7 +130,7 @@ function packDense (table: SliceTable, order: Int32Array, start: number, end: nu
   const salt = saltFor(plan, context.slice, context.stamp)
   const retentionDays = context.retentionDaysOf(tenant)
   let from = start
-  let part = 0
+  let part = context.firstPart ?? 0
   let bucket: Bucket = bucketOf(plan, table.rowTs[order[start]])
   let bucketEnd = bucket.start + bucket.widthMinutes * usPerMinute
   const emit = (to: number): void => {

@@ -1,41 +1,81 @@
 /**
  * Turns the slabs of sparse devices into chunks per device (DESIGN 3.2), so that a reader of one device does not read its
- * shard's slabs of all time. Runs in a worker thread. Merged chunks keep every point's accept stamp and carry the id of the
- * newest slice they contain; a merge that is repeated after a crash finds the slabs again or finds them gone.
+ * shard's slabs of all time. Runs in a worker thread, on the same staging table and grouping as packing. Merged chunks keep every
+ * point's accept stamp and carry the id of the newest slice they contain; a merge that is repeated after a crash finds the slabs
+ * again or finds them gone. Points that stand twice stay so and are joined by the reader.
  */
-import { usPerDay, usPerMinute, type Chunk } from '../core/reading.js'
-import { decodeSlab, encodeChunk } from '../series/codec.js'
-import { mergeChunks } from '../series/merge.js'
-import { bucketOf, saltFor, type PartitionPlan } from '../series/partition-plan.js'
-import type { DeviceChunkRow, RetentionClass, SeriesSeenRow, SlabRow } from '../store/raw-store.js'
+import { usPerDay, type Chunk, type Column } from '../core/reading.js'
+import { decodeSlabRows, readSlabDirectory } from '../series/codec.js'
+import type { RetentionClass, SlabRow } from '../store/raw-store.js'
 import type { Store } from '../store/store.js'
 import type { MergeResult, MergeTask } from '../../workers/protocol.js'
+import { groupSlice, orderByDevice, type GroupedSlice } from './group.js'
+import type { PlanCache } from './plan-cache.js'
+import { PointType, SliceTable } from './slice-table.js'
 
 type StoredSlab = SlabRow & RetentionClass
 
 /** `part` of merged rows: apart from the parts that packing gives out. */
 const mergedPart = 1_000_000
+/** Slab bytes that are merged in one go: bounds the staging table. */
+const groupBytesMax = 8 * 1024 * 1024
 
-export async function mergeSlabs (store: Store, task: MergeTask, monotonicMs: () => number): Promise<MergeResult> {
-  const start = monotonicMs()
-  const result = { slabs: 0, chunkRows: 0, readings: 0 }
-  let group: StoredSlab[] = []
-  const flush = async (): Promise<void> => {
-    if (group.length === 0) return
-    const { rows, readings } = await mergeGroup(store, group)
-    const seen: (SeriesSeenRow & RetentionClass)[] = []
-    await store.raw.replaceSlabs(group, { chunks: rows, slabs: [], seen })
-    result.slabs += group.length
-    result.chunkRows += rows.length
-    result.readings += readings
-    group = []
+export interface SlabMergeOptions {
+  readonly store: Store
+  readonly plans: PlanCache
+  readonly monotonicMs: () => number
+}
+
+export class SlabMerge {
+  readonly #options: SlabMergeOptions
+  readonly #table = new SliceTable()
+
+  constructor (options: SlabMergeOptions) {
+    this.#options = options
   }
-  for await (const slab of store.raw.scanSlabsToMerge({ journalId: task.journalId, mark: task.before }, task.slabsMax)) {
-    if (group.length > 0 && !sameGroup(group[0], slab)) await flush()
-    group.push(slab)
+
+  async merge (task: MergeTask): Promise<MergeResult> {
+    const { store, monotonicMs } = this.#options
+    const start = monotonicMs()
+    const result = { slabs: 0, chunkRows: 0, readings: 0 }
+    let group: StoredSlab[] = []
+    let groupBytes = 0
+    const flush = async (): Promise<void> => {
+      if (group.length === 0) return
+      const { chunks } = await this.#mergeGroup(group)
+      await store.raw.replaceSlabs(group, { chunks, slabs: [], seen: [] })
+      result.slabs += group.length
+      result.chunkRows += chunks.length
+      result.readings += this.#table.rows
+      group = []
+      groupBytes = 0
+    }
+    for await (const slab of store.raw.scanSlabsToMerge({ journalId: task.journalId, mark: task.before }, task.slabsMax)) {
+      if (group.length > 0 && (!sameGroup(group[0], slab) || groupBytes > groupBytesMax)) await flush()
+      group.push(slab)
+      groupBytes += slab.bytes.length
+    }
+    await flush()
+    return { ...result, cpuMs: monotonicMs() - start }
   }
-  await flush()
-  return { ...result, cpuMs: monotonicMs() - start }
+
+  async #mergeGroup (slabs: readonly StoredSlab[]): Promise<GroupedSlice> {
+    const { tenant, retentionDays, slice: { journalId } } = slabs[0]
+    const table = this.#table
+    table.reset()
+    let mark = 0
+    let stamp = 0
+    for (const slab of slabs) {
+      mark = Math.max(mark, slab.slice.mark)
+      stamp = Math.max(stamp, addSlab(table, tenant, slab.bytes))
+    }
+    const { order, starts } = orderByDevice(table)
+    await this.#options.plans.load(table.devices)
+    return groupSlice(table, order, starts, {
+      slice: { journalId, mark }, stamp, seen: null, denseReadingsMin: 1, firstPart: mergedPart, retentionDaysOf: () => retentionDays,
+      planOf: (_tenant, device) => this.#options.plans.get(tenant, device)
+    })
+  }
 }
 
 /** One shard's slabs of one journal and day go together: enough readings per chunk, little memory. */
@@ -44,48 +84,62 @@ function sameGroup (a: StoredSlab, b: StoredSlab): boolean {
     a.retentionDays === b.retentionDays && Math.floor(a.minute / usPerDay) === Math.floor(b.minute / usPerDay)
 }
 
-async function mergeGroup (store: Store, slabs: readonly StoredSlab[]): Promise<{ rows: (DeviceChunkRow & RetentionClass)[], readings: number }> {
-  const { tenant, retentionDays } = slabs[0]
-  const { journalId } = slabs[0].slice
-  const mark = Math.max(...slabs.map(slab => slab.slice.mark))
-  const byDevice = new Map<string, Chunk[]>()
-  for (const slab of slabs) {
-    for (const { device, chunk } of decodeSlab(slab.bytes)) {
-      const list = byDevice.get(device)
-      if (list === undefined) byDevice.set(device, [chunk])
-      else list.push(chunk)
-    }
-  }
-  const rows: (DeviceChunkRow & RetentionClass)[] = []
-  let readings = 0
-  for (const [device, chunks] of byDevice) {
-    const { plan } = await store.getPlan(tenant, device)
-    const slice = { journalId, mark }
-    for (const { bucket, chunk } of splitByBucket(plan, chunks, journalId)) {
-      readings += chunk.ts.length
-      rows.push({
-        tenant, device, bucket, slice, retentionDays, part: mergedPart, salt: saltFor(plan, slice, chunk.stamps[0]),
-        minTs: chunk.ts[0], maxTs: chunk.ts[chunk.ts.length - 1], bytes: encodeChunk(chunk, { squeeze: true })
-      })
-    }
-  }
-  return { rows, readings }
+const pointTypes = { number: PointType.number, boolean: PointType.boolean, string: PointType.string } as const
+
+/** Adds a slab's readings to the table; returns their greatest stamp. */
+function addSlab (table: SliceTable, tenant: string, bytes: Uint8Array): number {
+  const chunk = decodeSlabRows(bytes)
+  const rowDevice = new Int32Array(chunk.ts.length)
+  for (const { device, firstRow, rows } of readSlabDirectory(bytes)) rowDevice.fill(table.deviceNumber(tenant, device), firstRow, firstRow + rows)
+  if (chunk.columns.every(column => column.rows === null)) addWholeRows(table, chunk, rowDevice)
+  else addSparseRows(table, chunk, rowDevice)
+  let stamp = 0
+  for (let row = 0; row < chunk.stamps.length; row++) if (chunk.stamps[row] > stamp) stamp = chunk.stamps[row]
+  return stamp
 }
 
-function splitByBucket (plan: PartitionPlan, chunks: readonly Chunk[], journalId: string): { bucket: ReturnType<typeof bucketOf>, chunk: Chunk }[] {
-  const sources = chunks.map(chunk => ({ chunk, journalId }))
-  const everything = { erasedBefore: 0, oldestTs: 0 }
-  const whole = mergeChunks(sources, { ...everything, fromTs: -Infinity, toTs: Infinity })
-  const parts: { bucket: ReturnType<typeof bucketOf>, chunk: Chunk }[] = []
-  let at = 0
-  while (at < whole.ts.length) {
-    const bucket = bucketOf(plan, whole.ts[at])
-    const bucketEnd = bucket.start + bucket.widthMinutes * usPerMinute
-    let next = at + 1
-    while (next < whole.ts.length && whole.ts[next] < bucketEnd && bucketOf(plan, whole.ts[next]).widthMinutes === bucket.widthMinutes) next++
-    if (at === 0 && next === whole.ts.length) return [{ bucket, chunk: whole }]
-    parts.push({ bucket, chunk: mergeChunks([{ chunk: whole, journalId }], { ...everything, fromTs: whole.ts[at], toTs: next < whole.ts.length ? whole.ts[next] : Infinity }) })
-    at = next
+function put (table: SliceTable, column: Column, index: number): void {
+  if (column.type === 'string') {
+    table.strings.push(column.values[index])
+    table.pointValue[table.points++] = table.strings.length - 1
+  } else {
+    table.pointValue[table.points++] = column.values[index]
   }
-  return parts
+}
+
+function addWholeRows (table: SliceTable, chunk: Chunk, rowDevice: Int32Array): void {
+  const { columns } = chunk
+  const shape = table.shapeId(columns.map(column => table.metricId(column.metric)), columns.map(column => pointTypes[column.type]))
+  table.reservePoints(columns.length * chunk.ts.length)
+  for (let row = 0; row < chunk.ts.length; row++) {
+    const first = table.points
+    for (let i = 0; i < columns.length; i++) put(table, columns[i], row)
+    table.addRow(rowDevice[row], chunk.ts[row], chunk.stamps[row], shape, first)
+  }
+}
+
+function addSparseRows (table: SliceTable, chunk: Chunk, rowDevice: Int32Array): void {
+  const { columns } = chunk
+  const metrics = columns.map(column => table.metricId(column.metric))
+  const types = columns.map(column => pointTypes[column.type])
+  const cursors = new Uint32Array(columns.length)
+  const shapes = new Map<string, number>()
+  for (let row = 0; row < chunk.ts.length; row++) {
+    const first = table.points
+    table.reservePoints(columns.length)
+    let present = ''
+    for (let i = 0; i < columns.length; i++) {
+      const { rows } = columns[i]
+      if (rows !== null && rows[cursors[i]] !== row) continue
+      put(table, columns[i], rows === null ? row : cursors[i]++)
+      present += String.fromCharCode(i)
+    }
+    let shape = shapes.get(present)
+    if (shape === undefined) {
+      const which = Array.from(present, char => char.charCodeAt(0))
+      shape = table.shapeId(which.map(i => metrics[i]), which.map(i => types[i]))
+      shapes.set(present, shape)
+    }
+    table.addRow(rowDevice[row], chunk.ts[row], chunk.stamps[row], shape, first)
+  }
 }

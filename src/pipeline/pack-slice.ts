@@ -11,7 +11,6 @@ import { deadLetterPayloadBytesMax, deadLettersPerSliceMax, futureUsMax } from '
 import { usPerDay } from '../core/reading.js'
 import { decodeIdentity, RecordFlags, RecordKind, type RecordIdentity } from '../journal/record.js'
 import { readSlice, scanRecords, type RecordView } from '../journal/segment-scan.js'
-import type { PartitionPlan } from '../series/partition-plan.js'
 import type { DeadLetter, DeadLetterReason } from '../store/dead-letter-store.js'
 import type { IdempotencyRecord } from '../store/small-stores.js'
 import type { Store } from '../store/store.js'
@@ -21,12 +20,14 @@ import { BodyDecoder } from './decode/body.js'
 import type { DecodeContext } from './decode/decode-types.js'
 import { forEachPublish } from './decode/publish-run.js'
 import { denseDevices, groupSlice, orderByDevice, splitDeviceKey } from './group.js'
+import type { PlanCache } from './plan-cache.js'
 import { SeenCache } from './seen-cache.js'
 import { SliceTable } from './slice-table.js'
 
 export interface SlicePackerOptions {
   readonly store: Store
-  /** How long a tenant, a plan or the existence of a device may be remembered, milliseconds. */
+  readonly plans: PlanCache
+  /** How long a tenant or the existence of a device may be remembered, milliseconds. */
   readonly leaseMs: number
   readonly monotonicMs: () => number
 }
@@ -87,7 +88,7 @@ export class SlicePacker {
   readonly #seen = new SeenCache({ devicesMax: 200_000 })
   #seenEpoch = 0
   readonly #tenants: LRUCache<string, { tenant: Tenant | null }>
-  readonly #plans: LRUCache<string, PartitionPlan>
+  readonly #plans: PlanCache
   /** `tenant \0 device` to whether it is registered. */
   readonly #devices: LRUCache<string, boolean>
   readonly #identities = new LRUCache<string, RecordIdentity>({ max: 50_000 })
@@ -101,7 +102,7 @@ export class SlicePacker {
     this.#monotonicMs = options.monotonicMs
     this.#decoder = new BodyDecoder(this.#table)
     this.#tenants = new LRUCache({ max: 10_000, ttl: options.leaseMs })
-    this.#plans = new LRUCache({ max: 50_000, ttl: options.leaseMs })
+    this.#plans = options.plans
     this.#devices = new LRUCache({ max: 500_000, ttl: options.leaseMs * 6 })
     this.#context = new RecordContext(this.#table,
       (context, device) => this.#deviceAllowed(context, device),
@@ -129,16 +130,22 @@ export class SlicePacker {
     }
     const { order, starts } = orderByDevice(this.#table)
     const slice = { journalId: task.journalId, mark: task.mark.to }
-    await this.#loadPlans(denseDevices(this.#table, starts))
+    await this.#plans.load(denseDevices(this.#table, starts).map(number => this.#table.devices[number]))
     const grouped = groupSlice(this.#table, order, starts, {
       slice,
       stamp: task.mark.stamp,
       seen: this.#seen,
-      planOf: (tenant, device) => this.#plans.get(`${tenant}\0${device}`) as PartitionPlan,
+      planOf: (tenant, device) => this.#plans.get(tenant, device),
       retentionDaysOf: tenant => retentionDaysAt(this.#tenants.get(tenant)?.tenant as Tenant, task.mark.stamp)
     })
     const cpuMs = this.#monotonicMs() - cpuStart
-    await this.#store.raw.writeHead(grouped)
+    try {
+      await this.#store.raw.writeHead(grouped)
+    } catch (error) {
+      // The repetition must write the `seen` rows again that this attempt took for written.
+      this.#seen.clear()
+      throw error
+    }
     if (this.#tally.letters.length > 0) await this.#store.putDeadLetters(this.#tally.letters)
     if (keys.length > 0) await this.#store.putIdempotency(keys)
     return {
@@ -198,16 +205,6 @@ export class SlicePacker {
     for (const { identity: { tenant: id } } of records) {
       // `set` again only when the lease has run out, so that one slice sees one version of a tenant.
       if (this.#tenants.get(id) === undefined) this.#tenants.set(id, { tenant: await this.#store.getTenant(id) })
-    }
-  }
-
-  async #loadPlans (devices: readonly number[]): Promise<void> {
-    for (const number of devices) {
-      const key = this.#table.devices[number]
-      if (this.#plans.get(key) === undefined) {
-        const { tenant, device } = splitDeviceKey(key)
-        this.#plans.set(key, (await this.#store.getPlan(tenant, device)).plan)
-      }
     }
   }
 

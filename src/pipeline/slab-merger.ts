@@ -4,7 +4,6 @@
  */
 import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
-import type { SliceMark } from '../journal/record.js'
 import type { MergeResult, MergeTask } from '../../workers/protocol.js'
 
 export interface SlabMergerOptions {
@@ -24,7 +23,7 @@ export class SlabMerger {
   #timer: NodeJS.Timeout | null = null
   #running: Promise<void> | null = null
   #closing = false
-  /** Packed marks that are not old enough yet: one entry a second at most. */
+  /** Packed positions that are not old enough yet: one entry a second at most. */
   readonly #recent: { to: number, atMs: number }[] = []
   #before = 0
   readonly stats = { tasks: 0, slabs: 0, chunkRows: 0, readings: 0, busyMs: 0, failures: 0 }
@@ -43,12 +42,12 @@ export class SlabMerger {
     await this.#running
   }
 
-  /** Everything up to the mark is packed. */
-  notePacked (mark: SliceMark): void {
+  /** Everything up to the position is packed. */
+  notePacked (position: number): void {
     const atMs = this.#options.clock.monotonicMs()
     const last = this.#recent[this.#recent.length - 1]
-    if (last !== undefined && atMs - last.atMs < 1000) last.to = Math.max(last.to, mark.to)
-    else this.#recent.push({ to: mark.to, atMs })
+    if (last !== undefined && atMs - last.atMs < 1000) last.to = position
+    else this.#recent.push({ to: position, atMs })
   }
 
   async #run (): Promise<void> {

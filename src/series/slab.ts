@@ -220,6 +220,11 @@ export function decodeSlabDevice (bytes: Uint8Array, device: string, metrics?: R
   return rows === null ? null : decodeRows(bytes.subarray(slab.chunkAt), rows, metrics)
 }
 
+/** All rows of a slab, in the order in which `readSlabDirectory` names them by `firstRow`. */
+export function decodeSlabRows (bytes: Uint8Array): Chunk {
+  return decodeRows(bytes.subarray(open(bytes).chunkAt), null, undefined)
+}
+
 /** All devices of a slab with their readings, in order of id. Columns of one slab share buffers. */
 export function decodeSlab (bytes: Uint8Array): { device: string, chunk: Chunk }[] {
   const slab = open(bytes)

@@ -6,7 +6,8 @@ import { systemClock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
 import { usPerDay, usPerMinute, usPerSecond, type Value } from '../../src/core/reading.js'
 import { groupSlice, orderByDevice } from '../../src/pipeline/group.js'
-import { mergeSlabs } from '../../src/pipeline/merge-slabs.js'
+import { SlabMerge } from '../../src/pipeline/merge-slabs.js'
+import { PlanCache } from '../../src/pipeline/plan-cache.js'
 import { SeenCache } from '../../src/pipeline/seen-cache.js'
 import { PointType, SliceTable } from '../../src/pipeline/slice-table.js'
 import { runQuery } from '../../src/query/run-query.js'
@@ -111,6 +112,7 @@ t.test(`every answer equals the model, whatever is late, repeated, merged or re-
   const directory = mkdtempSync(join(tmpdir(), 'twinfold-read-'))
   const store = await openStore({ kind: 'embedded', directory }, { clock: systemClock, log: silentLog, writer: true })
   t.teardown(async () => { await store.close(); rmSync(directory, { recursive: true, force: true }) })
+  const slabMerge = new SlabMerge({ store, plans: new PlanCache(store, { leaseMs: 1000, devicesMax: 100 }), monotonicMs: () => 0 })
   const plans = new Map<string, PartitionPlan>([
     ['hot', { widths: [{ fromTs: 0, widthMinutes: 1440 }, { fromTs: start + 20 * usPerMinute, widthMinutes: 1 }, { fromTs: start + 40 * usPerMinute, widthMinutes: 60 }], salts: [{ fromStamp: 0, salts: 3 }] }]
   ])
@@ -132,10 +134,10 @@ t.test(`every answer equals the model, whatever is late, repeated, merged or re-
     await writeSlice(store, readings, mark * 1000, plans)
     if (random() < 0.2) await writeSlice(store, readings, mark * 1000, plans)
     remember(model, readings)
-    if (random() < 0.25) await mergeSlabs(store, { kind: 'merge', journalId: '00000000000000aa', before: Math.floor(random() * mark) * 1000, slabsMax: 50 }, () => 0)
+    if (random() < 0.25) await slabMerge.merge({ kind: 'merge', journalId: '00000000000000aa', before: Math.floor(random() * mark) * 1000, slabsMax: 50 })
     await compare(t, store, model, random)
   }
-  await mergeSlabs(store, { kind: 'merge', journalId: '00000000000000aa', before: 1e9, slabsMax: 1e6 }, () => 0)
+  await slabMerge.merge({ kind: 'merge', journalId: '00000000000000aa', before: 1e9, slabsMax: 1e6 })
   for (let round = 0; round < 20; round++) await compare(t, store, model, random)
   await compareLatest(t, store, model)
 })

@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events'
 import { ClassicLevel } from 'classic-level'
 import { join } from 'node:path'
 import t from 'tap'
@@ -257,6 +258,45 @@ void t.test('any order of deliveries and acknowledgements leaves what was not ac
   t.match(persistence.stats, { queued: 0, queuedBytes: 0, sessions: 0 })
   await persistence.close()
   t.same(await rowsIn(directory), [])
+})
+
+void t.test('a message whose write is under way is neither missed nor taken for damaged when its session comes back', async (t) => {
+  const persistence = await open(temporaryDirectory(t))
+  await persistence.outgoingEnqueue({ clientId: 'acme/c' }, message('acme/t', 'first'))
+  for (let i = 0; i < 30; i++) {
+    const enqueued = persistence.outgoingEnqueue({ clientId: 'acme/c' }, message('acme/t', String(i)))
+    t.equal((await queueOf(persistence, 'acme/c')).length, i + 2)
+    await enqueued
+  }
+  t.equal(persistence.stats.rowsDamaged, 0)
+  await persistence.close()
+})
+
+void t.test('what an old connection still does neither hides a message from the new one nor renumbers it', async (t) => {
+  const persistence = await openBrokerPersistence({ directory: temporaryDirectory(t), clock: new TestClock(), log: silentLog, sweepEveryMs: 0 })
+  const events = new EventEmitter()
+  await persistence.setup(Object.assign(events, { id: 'broker', counter: 0 }))
+  const [old, present] = [{ id: 'acme/c', clean: false }, { id: 'acme/c', clean: false }]
+  for (const name of ['taken', 'sent', 'waiting']) await persistence.outgoingEnqueue({ clientId: 'acme/c' }, message('acme/t', name, 2))
+  events.emit('client', old)
+  const packets = await all<BrokerPacket>(persistence.outgoingStream(old))
+  await persistence.outgoingUpdate(old, { ...packets[0], messageId: 1 })
+  await persistence.outgoingUpdate(old, { ...packets[1], messageId: 2 })
+  t.same(payloads(await all(persistence.outgoingStream(old))), ['waiting'], 'nothing goes twice on one connection')
+
+  events.emit('clientDisconnect', old)
+  events.emit('client', present)
+  const late = [persistence.outgoingUpdate(old, { cmd: 'pubrel', messageId: 1 }), persistence.outgoingUpdate(old, { ...packets[2], messageId: 3 })]
+  await Promise.all(late)
+  const again = await all<BrokerPacket>(persistence.outgoingStream(present))
+  t.same(again.map(({ cmd, messageId, dup }) => [cmd, messageId, dup]), [['pubrel', 1, undefined], ['publish', 2, true], ['publish', undefined, false]])
+
+  const resent = { ...again[1] }
+  await persistence.outgoingUpdate(present, resent)
+  const live = { ...packets[1], messageId: 77 }
+  await persistence.outgoingUpdate(present, live)
+  t.match(live, { messageId: 2, dup: true }, 'delivered by the subscription as well: the same identifier, so QoS 2 stays exactly once')
+  await persistence.close()
 })
 
 void t.test('two messages of a session never wait under one packet identifier', async (t) => {

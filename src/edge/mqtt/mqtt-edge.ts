@@ -58,8 +58,8 @@ export interface MqttEdgeOptions {
 }
 
 /** For how long an answer of the registry about another device holds. */
-const deviceLeaseMs = 10_000
-const deviceAnswersMax = 100_000
+const deviceLeaseMs = 30_000
+const deviceAnswersMax = 300_000
 /** Most ticks ahead that the wheel can hold; a longer keep-alive is looked at in between. */
 const wheelSlots = 512
 /** A graceful close waits this long for the journal's commits, and then this long for sockets to take their last bytes. */

@@ -8,7 +8,7 @@
  * QoS 2: for a clean session its packet ids are kept in memory, and telemetry is acknowledged with PUBREC from the
  * group commit like QoS 1. For a persistent session the exchange is stored (publish-jobs.ts).
  */
-import { mqttInflightMax, topicCachePerConnectionMax } from '../../core/limits.js'
+import { mqttInflightMax, topicCachePerDeviceMax, topicCachePerSpeakerMax } from '../../core/limits.js'
 import { encodeIdentity, RecordFlags, RecordKind } from '../../journal/record.js'
 import type { Principal } from '../../tenancy/model.js'
 import { AckQueue, type AckEntry } from './ack-queue.js'
@@ -142,7 +142,9 @@ export class PublishIntake {
     if (last !== null) {
       // Only a connection with a second topic pays for a map.
       connection.topics ??= new Map([[Buffer.from(last.bytes).toString('latin1'), last]])
-      if (connection.topics.size >= topicCachePerConnectionMax) connection.topics.delete(connection.topics.keys().next().value as string)
+      // What names another device has been confirmed by the registry: only such connections hold many topics.
+      const speaks = decision.device !== '' && decision.device !== (connection.principal as Principal).device
+      if (connection.topics.size >= (speaks ? topicCachePerSpeakerMax : topicCachePerDeviceMax)) connection.topics.delete(connection.topics.keys().next().value as string)
       connection.topics.set(key, decision)
     }
     connection.lastTopic = decision

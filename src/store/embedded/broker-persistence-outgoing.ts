@@ -361,7 +361,7 @@ export class OutgoingQueues {
 }
 
 /** Has the session got another connection since? What the old one still sends is lost. */
-function supersedes (session: Session, client: BrokerClient): boolean {
+function isSuperseded (session: Session, client: BrokerClient): boolean {
   return session.connection !== null && session.connection !== client
 }
 
