@@ -4,7 +4,8 @@
  * a rule that is only checked now and then is no rule.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { globSync, existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 
@@ -13,8 +14,8 @@ const files = process.argv.slice(2)
 const wholeSuite = files.length === 0
 
 function testFiles () {
-  const list = globSync === undefined ? spawnSync('find', ['dist/test', '-name', '*.test.js'], { encoding: 'utf8' }).stdout.split('\n') : globSync('dist/test/**/*.test.js')
-  return list.filter(file => file !== '' && !file.includes('/drills/')).sort()
+  const list = readdirSync('dist/test', { recursive: true, encoding: 'utf8' }).map(name => join('dist/test', name))
+  return list.filter(file => file.endsWith('.test.js') && !file.includes('/drills/')).sort()
 }
 
 let lintFailed = 0

@@ -17,6 +17,8 @@ broker.published = (packet, client, done) => {
 process.on('message', (request) => {
   if (request === 'stats') process.send?.({ stats: persistence.stats })
 })
+// Ends with its parent, however that ended.
 process.on('disconnect', () => process.exit())
+if (!process.connected) process.exit()
 const server = createServer((socket) => { broker.handle(socket) })
 server.listen(0, '127.0.0.1', () => process.send?.({ port: (server.address() as AddressInfo).port }))
