@@ -26,6 +26,7 @@ import { readBootId, startCursor } from './pipeline/start-cursor.js'
 import { QueryPool } from './query/query-pool.js'
 import { openBrokerPersistence } from './store/embedded/broker-persistence.js'
 import { openStore } from './store/open-store.js'
+import type { DeadLetterReason } from './store/dead-letter-store.js'
 import type { Store } from './store/store.js'
 import { RefusalWriter } from './tenancy/refusal-writer.js'
 import { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
@@ -91,7 +92,9 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   await lifecycle.open({ name: 'queries', close: async () => { await queries.close() } })
   const retention = new RetentionJob({ store, log, clock })
   await lifecycle.open({ name: 'retention', open: async () => { retention.start() }, close: async () => { await retention.close() } })
-  const persistence = await openBrokerPersistence({ directory: join(config.dataDirectory, 'broker'), clock, log })
+  const persistence = await openBrokerPersistence({
+    directory: join(config.dataDirectory, 'broker'), clock, log, onLimit: (limit, owner) => { log.debug({ limit, owner }, 'a limit of the broker was reached') }
+  })
   await lifecycle.open({ name: 'broker persistence', close: async () => { await persistence.close() } })
 
   const refusals = new RefusalWriter({ deadLetters, stamp: () => clock.nowUs(), log })
@@ -195,7 +198,10 @@ async function openPipeline (config: Config, parts: PipelineParts): Promise<Pipe
     onPacked: result => {
       planKeeper.note(result.loads)
       merger.notePacked(packer.cursor)
-      for (const [key, count] of result.refused) deadLetters.noteAdded(key.slice(0, key.indexOf('\0')), count)
+      for (const [key, count] of result.refused) {
+        const [tenant, reason] = key.split('\0')
+        deadLetters.noteAdded(tenant, count, reason as DeadLetterReason)
+      }
       idempotency.packedUpTo(packer.cursorStamp)
     }
   }, { cursor: journal.recovered.cursor, marks: journal.recovered.marks })

@@ -7,10 +7,11 @@
  * after all of them (INVARIANTS 1, 3).
  */
 import { LRUCache } from 'lru-cache'
-import { deadLetterPayloadBytesMax, deadLettersPerSliceMax, futureUsMax } from '../core/limits.js'
+import { deadLettersPerSliceMax, futureUsMax } from '../core/limits.js'
 import { usPerDay } from '../core/reading.js'
 import { decodeIdentity, RecordFlags, RecordKind, type RecordIdentity } from '../journal/record.js'
 import { readSlice, scanRecords, type RecordView } from '../journal/segment-scan.js'
+import { refusedToDeadLetter } from '../store/dead-letter-row.js'
 import type { DeadLetter, DeadLetterReason } from '../store/dead-letter-store.js'
 import type { IdempotencyRecord } from '../store/small-stores.js'
 import type { Store } from '../store/store.js'
@@ -59,7 +60,7 @@ class RecordContext implements DecodeContext {
   stamp = 0
   oldestTs = 0
   newestTs = 0
-  source = 'mqtt'
+  source: 'mqtt' | 'http' = 'mqtt'
   kind: RecordKind = RecordKind.bodyAuto
   /**
    * Between stamp and part in the id of a dead letter. A replay has the stamp of the letter that it replays; the record's
@@ -338,19 +339,8 @@ export class SlicePacker {
     const kept = this.#tally.lettersByTenant.get(context.tenant) ?? 0
     if (kept >= deadLettersPerSliceMax) return
     this.#tally.lettersByTenant.set(context.tenant, kept + 1)
-    this.#tally.letters.push({
-      tenant: context.tenant,
-      id: `${String(context.stamp).padStart(16, '0')}-${context.letterMark}${part}`,
-      stamp: context.stamp,
-      reason,
-      detail,
-      device,
-      source: context.source,
-      format: context.kind,
-      ...(context.multiDevice ? { multiDevice: true } as const : {}),
-      payload: Uint8Array.prototype.slice.call(payload, 0, deadLetterPayloadBytesMax),
-      payloadBytes: payload.length
-    })
+    const { tenant, stamp, source, kind: format, multiDevice } = context
+    this.#tally.letters.push(refusedToDeadLetter({ tenant, stamp, index: `${context.letterMark}${part}`, reason, detail, device, source, format, multiDevice, payload }))
   }
 }
 

@@ -2,9 +2,9 @@
  * Writes what the MQTT gate refused into the dead-letter log (INVARIANTS 9). The edge must not wait, so refusals gather here
  * and are written together; bounded: beyond `waitingMax` they are counted and not kept.
  */
-import { deadLetterPayloadBytesMax } from '../core/limits.js'
 import type { Log } from '../core/log.js'
 import { RecordKind } from '../journal/record.js'
+import { refusedToDeadLetter } from '../store/dead-letter-row.js'
 import type { DeadLetter, DeadLetterReason } from '../store/dead-letter-store.js'
 
 export interface Refusal {
@@ -45,19 +45,18 @@ export class RefusalWriter {
     }
     const stamp = this.#options.stamp()
     this.#serial = (this.#serial + 1) % 1e9
-    this.#waiting.push({
+    // `g`: refused at the gate; the letters of packers have plain numbers here.
+    this.#waiting.push(refusedToDeadLetter({
       tenant: refusal.tenant,
-      // `g`: refused at the gate; those of packers have plain numbers here.
-      id: `${String(stamp).padStart(16, '0')}-g${this.#serial}`,
       stamp,
+      index: `g${this.#serial}`,
       reason: refusal.reason,
       detail: refusal.topic === '' ? refusal.detail : `${refusal.detail} (topic '${refusal.topic}')`,
       device: refusal.device,
       source: 'mqtt',
       format: RecordKind.bodyAuto,
-      payload: Uint8Array.prototype.slice.call(refusal.payload, 0, deadLetterPayloadBytesMax),
-      payloadBytes: refusal.payload.length
-    })
+      payload: refusal.payload
+    }))
     this.#writing ??= this.#write().finally(() => { this.#writing = null })
   }
 

@@ -2,7 +2,8 @@ import t from 'tap'
 import { deadLetterPayloadBytesMax } from '../../src/core/limits.js'
 import { silentLog } from '../../src/core/log.js'
 import type { DeadLetter, DeadLetterReason, DeadLetterStore } from '../../src/store/dead-letter-store.js'
-import { DeadLetterKeeper, refusedToDeadLetter, type DeadLetterKeeperOptions } from '../../src/tenancy/dead-letter-keeper.js'
+import { refusedToDeadLetter } from '../../src/store/dead-letter-row.js'
+import { DeadLetterKeeper, type DeadLetterKeeperOptions } from '../../src/tenancy/dead-letter-keeper.js'
 
 /** The port over arrays, as far as the keeper uses it. */
 class ArrayStore {
