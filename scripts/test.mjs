@@ -61,6 +61,8 @@ createInterface({ input: runner.stdout }).on('line', line => {
     }
     return
   }
+  // What a test says of itself: seeds, counts, reasons.
+  if (/^\s*# (?!Subtest|time=|No coverage|\{)/.test(line) && detail === 0) process.stdout.write(`       ${line.trim()}\n`)
   if (detail > 0) { detail--; process.stdout.write(`${line}\n`) }
 })
 runner.on('close', code => {

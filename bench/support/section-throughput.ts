@@ -11,7 +11,7 @@ import { median, pairedRatio } from './statistics.js'
 
 /** A shape of load: connections × publishes in flight. */
 const shapes = [{ connections: 50, inFlight: 20 }, { connections: 2000, inFlight: 1 }] as const
-const httpConnections = 16
+const httpConnections = 50
 const pointsPerMessage = 10
 const readingsPerPost = 100
 
