@@ -8,7 +8,7 @@ import { silentLog } from '../../src/core/log.js'
 import { openJournal } from '../../src/journal/journal.js'
 import { decodeIdentity } from '../../src/journal/record.js'
 import { readSlice, scanRecords } from '../../src/journal/segment-scan.js'
-import { openBrokerPersistence } from '../../src/store/embedded/broker-persistence.js'
+import { openBrokerPersistence } from '../../src/store/embedded/broker/persistence.js'
 import { connectPacket, puback, publish, publishesIn, pubrec, startStage, subscribe, until, type RawClient } from './mqtt-harness.js'
 
 interface Teardown { teardown (undo: () => void): unknown }

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
-import { openBrokerPersistence } from '../../src/store/embedded/broker-persistence.js'
+import { openBrokerPersistence } from '../../src/store/embedded/broker/persistence.js'
 
 interface SuiteTest {
   plan: (count: number) => void

@@ -3,9 +3,9 @@ import { createServer, type AddressInfo } from 'node:net'
 import { Aedes } from 'aedes'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import t from 'tap'
-import type { BrokerPersistence, BrokerPersistenceOptions } from '../../src/store/embedded/broker-persistence.js'
+import type { BrokerPersistence, BrokerPersistenceOptions } from '../../src/store/embedded/broker/persistence.js'
 import { open, payloads, queueOf, randomFrom, temporaryDirectory, TestClock } from './broker-persistence-fixture.js'
-import { openBrokerPersistence } from '../../src/store/embedded/broker-persistence.js'
+import { openBrokerPersistence } from '../../src/store/embedded/broker/persistence.js'
 import { silentLog } from '../../src/core/log.js'
 
 interface Running {

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
-import { openBrokerPersistence, type BrokerPersistence, type BrokerPersistenceOptions } from '../../src/store/embedded/broker-persistence.js'
-import type { BrokerPacket, QueuedPacket } from '../../src/store/embedded/broker-persistence-types.js'
+import { openBrokerPersistence, type BrokerPersistence, type BrokerPersistenceOptions } from '../../src/store/embedded/broker/persistence.js'
+import type { BrokerPacket, QueuedPacket } from '../../src/store/embedded/broker/types.js'
 
 export class TestClock implements Clock {
   us = 1_700_000_000_000_000

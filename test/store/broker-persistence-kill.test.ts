@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import mqttPacket, { type IPublishPacket, type Packet } from 'mqtt-packet'
 import t from 'tap'
-import type { BrokerPersistenceStats } from '../../src/store/embedded/broker-persistence.js'
+import type { BrokerPersistenceStats } from '../../src/store/embedded/broker/persistence.js'
 import { randomFrom, temporaryDirectory } from './broker-persistence-fixture.js'
 
 interface Report {

@@ -6,7 +6,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import { Aedes } from 'aedes'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
-import { openBrokerPersistence } from '../../src/store/embedded/broker-persistence.js'
+import { openBrokerPersistence } from '../../src/store/embedded/broker/persistence.js'
 
 const persistence = await openBrokerPersistence({ directory: process.argv[2], clock: systemClock, log: silentLog })
 const broker = await Aedes.createBroker({ persistence, id: 'the-broker' })

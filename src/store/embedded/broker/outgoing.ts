@@ -7,15 +7,15 @@
  * session comes back; a disconnected one is two counters.
  */
 import { LRUCache } from 'lru-cache'
-import { hash32 } from '../../core/ids.js'
-import type { Log } from '../../core/log.js'
-import { decodePacket, decodeReference, encodePacket, encodeReference, type Reference } from './broker-persistence-codec.js'
-import { messageKey, numberOf, referenceKey, referenceRange } from './broker-persistence-keys.js'
-import type { Ledger } from './broker-persistence-ledger.js'
-import { Outbox, type OutboxEntry } from './broker-persistence-outbox.js'
-import type { Session, SessionTable } from './broker-persistence-sessions.js'
-import { tenantOf, type BrokerClient, type BrokerPacket, type MatchedSubscription, type QueuedPacket } from './broker-persistence-types.js'
-import { del, put, type BatchWriter, type BrokerDatabase, type WriteOperation } from './broker-persistence-writer.js'
+import { hash32 } from '../../../core/ids.js'
+import type { Log } from '../../../core/log.js'
+import { decodePacket, decodeReference, encodePacket, encodeReference, type Reference } from './codec.js'
+import { messageKey, numberOf, referenceKey, referenceRange } from './keys.js'
+import type { Ledger } from './ledger.js'
+import { Outbox, type OutboxEntry } from './outbox.js'
+import type { Session, SessionTable } from './sessions.js'
+import { tenantOf, type BrokerClient, type BrokerPacket, type MatchedSubscription, type QueuedPacket } from './types.js'
+import { del, put, type BatchWriter, type BrokerDatabase, type WriteOperation } from './writer.js'
 
 /** Contents of recent messages, for acknowledgements that follow soon. */
 const recentBytesMax = 8 * 1024 * 1024

@@ -1,14 +1,14 @@
 /** Opening: the database, its format, and one pass over its small rows. No payload is read. */
 import { ClassicLevel } from 'classic-level'
-import { TwinfoldError } from '../../core/errors.js'
-import { decodeOptions, decodePair, decodeReference } from './broker-persistence-codec.js'
-import type { IncomingMessages } from './broker-persistence-incoming.js'
-import { clientIdOf, filterOf, formatKey, messageIdOf, messageKey, numberOf, runKey, tableRange, tags, textOf } from './broker-persistence-keys.js'
-import type { Ledger } from './broker-persistence-ledger.js'
-import type { OutgoingQueues } from './broker-persistence-outgoing.js'
-import { Session, type SessionTable } from './broker-persistence-sessions.js'
-import type { Wills } from './broker-persistence-wills.js'
-import { del, type BrokerDatabase, type WriteOperation } from './broker-persistence-writer.js'
+import { TwinfoldError } from '../../../core/errors.js'
+import { decodeOptions, decodePair, decodeReference } from './codec.js'
+import type { IncomingMessages } from './incoming.js'
+import { clientIdOf, filterOf, formatKey, messageIdOf, messageKey, numberOf, runKey, tableRange, tags, textOf } from './keys.js'
+import type { Ledger } from './ledger.js'
+import type { OutgoingQueues } from './outgoing.js'
+import { Session, type SessionTable } from './sessions.js'
+import type { Wills } from './wills.js'
+import { del, type BrokerDatabase, type WriteOperation } from './writer.js'
 
 /** Written into a new database. An older one is upgraded, a newer one refused. */
 export const brokerFormatVersion = 1

@@ -7,7 +7,7 @@
  * So each of the four paths that a publish can take has a broker id of its own. Within one, the order of numbers is
  * the order of emission: enqueues resolve in the order of the calls, and so do stores of retained messages.
  */
-import type { BrokerHandle, BrokerPacket } from './broker-persistence-types.js'
+import type { BrokerHandle, BrokerPacket } from './types.js'
 
 export function separateOrders (broker: BrokerHandle): void {
   if (broker.publish === undefined || broker.on === undefined) return

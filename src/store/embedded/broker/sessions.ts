@@ -3,15 +3,15 @@
  * message or a QoS 2 handshake, and at most `sessionExpiryMs` past its last disconnect. In memory: one record a
  * session and the index of its subscriptions; queues and payloads are not.
  */
-import type { Clock } from '../../core/clock.js'
-import type { Log } from '../../core/log.js'
-import { encodeOptions, encodePair, type SubscriptionOptions } from './broker-persistence-codec.js'
-import { SubscriptionIndex } from './broker-persistence-filter.js'
-import { sessionKey, subscriptionKey } from './broker-persistence-keys.js'
-import type { Ledger } from './broker-persistence-ledger.js'
-import type { Outbox } from './broker-persistence-outbox.js'
-import { tenantOf, type BrokerClient, type BrokerSubscription, type MatchedSubscription } from './broker-persistence-types.js'
-import { del, put, type BatchWriter, type WriteOperation } from './broker-persistence-writer.js'
+import type { Clock } from '../../../core/clock.js'
+import type { Log } from '../../../core/log.js'
+import { encodeOptions, encodePair, type SubscriptionOptions } from './codec.js'
+import { SubscriptionIndex } from './filter.js'
+import { sessionKey, subscriptionKey } from './keys.js'
+import type { Ledger } from './ledger.js'
+import type { Outbox } from './outbox.js'
+import { tenantOf, type BrokerClient, type BrokerSubscription, type MatchedSubscription } from './types.js'
+import { del, put, type BatchWriter, type WriteOperation } from './writer.js'
 
 export class Session {
   readonly clientId: string
@@ -28,7 +28,7 @@ export class Session {
   queuedBytes = 0
   /** QoS 2 identifiers that wait for PUBREL. */
   incoming = 0
-  /** The queue in memory: while connected, see broker-persistence-outgoing.ts. */
+  /** The queue in memory: while connected, see outgoing.ts. */
   outbox: Outbox | null = null
   /** Operations under way that use it. */
   outboxUsers = 0

@@ -3,8 +3,8 @@
  * one too [4.7.1-3]; `#` matches the parent and everything below; a filter that begins with a wildcard does not match
  * topics that begin with `$` [4.7.2-1].
  */
-import type { SubscriptionOptions } from './broker-persistence-codec.js'
-import type { MatchedSubscription } from './broker-persistence-types.js'
+import type { SubscriptionOptions } from './codec.js'
+import type { MatchedSubscription } from './types.js'
 
 /** Where retained topics that a filter can match are to be looked for. */
 export interface FilterPlan {

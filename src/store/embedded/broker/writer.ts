@@ -3,7 +3,7 @@
  * one. A batch is atomic, and a later write never reaches the log before an earlier one, so a crash keeps a prefix.
  */
 import type { ClassicLevel } from 'classic-level'
-import { TwinfoldError } from '../../core/errors.js'
+import { TwinfoldError } from '../../../core/errors.js'
 
 export type BrokerDatabase = ClassicLevel<Buffer, Buffer>
 

@@ -8,20 +8,20 @@
  * connected sessions without payloads.
  */
 import { Readable } from 'node:stream'
-import type { Clock } from '../../core/clock.js'
-import type { Log } from '../../core/log.js'
-import { IncomingMessages } from './broker-persistence-incoming.js'
-import { Ledger, type BrokerLimits, type BrokerPersistenceStats, type LimitListener } from './broker-persistence-ledger.js'
-import { countRun, load, openDatabase } from './broker-persistence-load.js'
-import { separateOrders } from './broker-persistence-order.js'
-import { OutgoingQueues } from './broker-persistence-outgoing.js'
-import { RetainedMessages } from './broker-persistence-retained.js'
-import { SessionTable } from './broker-persistence-sessions.js'
-import type { BrokerClient, BrokerHandle, BrokerPacket, BrokerSubscription, MatchedSubscription, QueuedPacket } from './broker-persistence-types.js'
-import { Wills } from './broker-persistence-wills.js'
-import { BatchWriter, type BrokerDatabase } from './broker-persistence-writer.js'
+import type { Clock } from '../../../core/clock.js'
+import type { Log } from '../../../core/log.js'
+import { IncomingMessages } from './incoming.js'
+import { Ledger, type BrokerLimits, type BrokerPersistenceStats, type LimitListener } from './ledger.js'
+import { countRun, load, openDatabase } from './load.js'
+import { separateOrders } from './order.js'
+import { OutgoingQueues } from './outgoing.js'
+import { RetainedMessages } from './retained.js'
+import { SessionTable } from './sessions.js'
+import type { BrokerClient, BrokerHandle, BrokerPacket, BrokerSubscription, MatchedSubscription, QueuedPacket } from './types.js'
+import { Wills } from './wills.js'
+import { BatchWriter, type BrokerDatabase } from './writer.js'
 
-export { brokerLimitsDefault, type BrokerLimits, type BrokerPersistenceStats, type LimitKind, type LimitListener } from './broker-persistence-ledger.js'
+export { brokerLimitsDefault, type BrokerLimits, type BrokerPersistenceStats, type LimitKind, type LimitListener } from './ledger.js'
 
 export interface BrokerPersistenceOptions {
   readonly directory: string

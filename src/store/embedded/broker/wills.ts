@@ -2,12 +2,12 @@
  * Wills of connected clients, on disk so that those of a server that died are published by its successor (Aedes asks
  * for them in `streamWill` by the id of the broker that held them).
  */
-import type { Log } from '../../core/log.js'
-import { decodePacket, encodePacket } from './broker-persistence-codec.js'
-import { tableRange, tags, textOf, willKey } from './broker-persistence-keys.js'
-import type { Ledger } from './broker-persistence-ledger.js'
-import { tenantOf, type BrokerClient, type BrokerPacket } from './broker-persistence-types.js'
-import { del, put, type BatchWriter, type BrokerDatabase } from './broker-persistence-writer.js'
+import type { Log } from '../../../core/log.js'
+import { decodePacket, encodePacket } from './codec.js'
+import { tableRange, tags, textOf, willKey } from './keys.js'
+import type { Ledger } from './ledger.js'
+import { tenantOf, type BrokerClient, type BrokerPacket } from './types.js'
+import { del, put, type BatchWriter, type BrokerDatabase } from './writer.js'
 
 const pageRows = 64
 

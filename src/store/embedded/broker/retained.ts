@@ -2,13 +2,13 @@
  * Retained messages: one row a topic, ordered by topic, so that a SUBSCRIBE visits only topics that begin with its
  * filter's literal prefix. Counted per tenant in rows written with the messages, so opening reads no messages.
  */
-import type { Log } from '../../core/log.js'
-import { decodePacket, encodePacket, encodePair } from './broker-persistence-codec.js'
-import { matches, planFilter } from './broker-persistence-filter.js'
-import { retainedKey, retainedRange, tenantKey, textOf } from './broker-persistence-keys.js'
-import type { Ledger } from './broker-persistence-ledger.js'
-import { tenantOf, type BrokerPacket } from './broker-persistence-types.js'
-import { del, put, type BatchWriter, type BrokerDatabase, type WriteOperation } from './broker-persistence-writer.js'
+import type { Log } from '../../../core/log.js'
+import { decodePacket, encodePacket, encodePair } from './codec.js'
+import { matches, planFilter } from './filter.js'
+import { retainedKey, retainedRange, tenantKey, textOf } from './keys.js'
+import type { Ledger } from './ledger.js'
+import { tenantOf, type BrokerPacket } from './types.js'
+import { del, put, type BatchWriter, type BrokerDatabase, type WriteOperation } from './writer.js'
 
 /** Topics read at a time; between two pages nothing of the database is pinned, however slow the subscriber. */
 const pageRows = 256
