@@ -18,6 +18,9 @@ export interface SlabMergerOptions {
   readonly slabsPerTaskMax: number
 }
 
+/** How long a merge waits for packing to catch up before it looks again. */
+const busyPauseMs = 200
+
 export class SlabMerger {
   readonly #options: SlabMergerOptions
   #timer: NodeJS.Timeout | null = null
@@ -60,7 +63,8 @@ export class SlabMerger {
   async mergeBefore (before: number): Promise<void> {
     const { pool, journalId, slabsPerTaskMax, busy, log } = this.#options
     for (;;) {
-      if (this.#closing || busy()) return
+      while (busy() && !this.#closing) await new Promise(resolve => setTimeout(resolve, busyPauseMs))
+      if (this.#closing) return
       let result: MergeResult
       try {
         result = await pool.merge({ kind: 'merge', journalId, before, slabsMax: slabsPerTaskMax })
