@@ -34,7 +34,13 @@ export class PackPool {
     return await this.#pool.run(task) as MergeResult
   }
 
+  /** Waits for the running tasks. */
   async close (): Promise<void> {
     await this.#pool.close()
+  }
+
+  /** Ends the threads wherever they are, as a crash would; running tasks reject. */
+  async destroy (): Promise<void> {
+    await this.#pool.destroy()
   }
 }
