@@ -5,38 +5,18 @@ import { denseReadingsMin } from '../../src/core/limits.js'
 import { usPerDay, usPerMinute, type Chunk } from '../../src/core/reading.js'
 import { groupSlice, orderByDevice, type GroupContext, type GroupedSlice } from '../../src/pipeline/group.js'
 import { SeenCache } from '../../src/pipeline/seen-cache.js'
-import { PointType, SliceTable } from '../../src/pipeline/slice-table.js'
+import { SliceTable } from '../../src/pipeline/slice-table.js'
 import { decodeChunk, decodeSlab } from '../../src/series/codec.js'
 import { bucketOf, defaultPlan, type PartitionPlan } from '../../src/series/partition-plan.js'
+import { fillTable } from './fill-table.js'
 
 interface Sent { readonly device: string, readonly ts: number, readonly stamp: number, readonly values: Readonly<Record<string, number | boolean | string>> }
 
 const plan: PartitionPlan = { widths: [{ fromTs: 0, widthMinutes: 1440 }, { fromTs: 3 * usPerDay, widthMinutes: 60 }], salts: [{ fromStamp: 0, salts: 4 }] }
 
-function fill (table: SliceTable, readings: readonly Sent[]): void {
-  for (const { device, ts, stamp, values } of readings) {
-    const first = table.points
-    const metrics: number[] = []
-    const types: number[] = []
-    for (const [name, value] of Object.entries(values)) {
-      table.reservePoints(1)
-      metrics.push(table.metricId(name))
-      if (typeof value === 'string') {
-        types.push(PointType.string)
-        table.strings.push(value)
-        table.pointValue[table.points++] = table.strings.length - 1
-      } else {
-        types.push(typeof value === 'boolean' ? PointType.boolean : PointType.number)
-        table.pointValue[table.points++] = Number(value)
-      }
-    }
-    table.addRow(table.deviceNumber('tenant', device), ts, stamp, table.shapeId(metrics, types), first)
-  }
-}
-
 function group (readings: readonly Sent[], seen = new SeenCache({ devicesMax: 100 })): GroupedSlice {
   const table = new SliceTable()
-  fill(table, readings)
+  fillTable(table, 'tenant', readings.map(({ values, ...reading }) => ({ ...reading, values: Object.entries(values) })))
   const { order, starts } = orderByDevice(table)
   const context: GroupContext = { slice: { journalId: 'feed', mark: 77 }, stamp: 1e15, planOf: () => plan, retentionDaysOf: () => 30, seen }
   return groupSlice(table, order, starts, context)

@@ -9,12 +9,13 @@ import { groupSlice, orderByDevice } from '../../src/pipeline/group.js'
 import { SlabMerge } from '../../src/pipeline/merge-slabs.js'
 import { PlanCache } from '../../src/pipeline/plan-cache.js'
 import { SeenCache } from '../../src/pipeline/seen-cache.js'
-import { PointType, SliceTable } from '../../src/pipeline/slice-table.js'
+import { SliceTable } from '../../src/pipeline/slice-table.js'
 import { runQuery } from '../../src/query/run-query.js'
 import { defaultPlan, type PartitionPlan } from '../../src/series/partition-plan.js'
 import { openStore } from '../../src/store/open-store.js'
 import type { Store } from '../../src/store/store.js'
 import type { RangeQuery } from '../../workers/protocol.js'
+import { fillTable, type SentReading } from '../pipeline/fill-table.js'
 
 /**
  * Random slices, repeated slices, late and duplicate points, merges in between, plans that change: every answer must equal a
@@ -26,7 +27,6 @@ const devices = ['a', 'ab', 'b', 'hot']
 const metrics = ['t', 'p', 'mode']
 const retention = { retentionDays: [30], oldestTs: 0 }
 
-interface Sent { readonly device: string, readonly ts: number, readonly stamp: number, readonly values: readonly (readonly [string, Value])[] }
 type Model = Map<string, Map<number, Map<string, Value>>>
 
 function randomOf (from: number): () => number {
@@ -39,31 +39,16 @@ function randomOf (from: number): () => number {
   }
 }
 
-async function writeSlice (store: Store, readings: readonly Sent[], mark: number, plans: ReadonlyMap<string, PartitionPlan>): Promise<void> {
+async function writeSlice (store: Store, readings: readonly SentReading[], mark: number, plans: ReadonlyMap<string, PartitionPlan>): Promise<void> {
   const table = new SliceTable()
-  for (const { device, ts, stamp, values } of readings) {
-    const first = table.points
-    const types: number[] = []
-    for (const [, value] of values) {
-      table.reservePoints(1)
-      if (typeof value === 'string') {
-        types.push(PointType.string)
-        table.strings.push(value)
-        table.pointValue[table.points++] = table.strings.length - 1
-      } else {
-        types.push(typeof value === 'boolean' ? PointType.boolean : PointType.number)
-        table.pointValue[table.points++] = Number(value)
-      }
-    }
-    table.addRow(table.deviceNumber('acme', device), ts, stamp, table.shapeId(values.map(([name]) => table.metricId(name)), types), first)
-  }
+  fillTable(table, 'acme', readings)
   const { order, starts } = orderByDevice(table)
   await store.raw.writeHead(groupSlice(table, order, starts, {
     slice: { journalId: '00000000000000aa', mark }, stamp: start, planOf: (_tenant, device) => plans.get(device) ?? defaultPlan, retentionDaysOf: () => 30, seen: new SeenCache({ devicesMax: 10 })
   }))
 }
 
-function remember (model: Model, readings: readonly Sent[]): void {
+function remember (model: Model, readings: readonly SentReading[]): void {
   for (const { device, ts, values } of readings) {
     let byTime = model.get(device)
     if (byTime === undefined) model.set(device, byTime = new Map())
@@ -120,7 +105,7 @@ t.test(`every answer equals the model, whatever is late, repeated, merged or re-
   const model: Model = new Map()
   let stamp = start
   for (let mark = 1; mark <= 40; mark++) {
-    const readings: Sent[] = []
+    const readings: SentReading[] = []
     const count = 1 + Math.floor(random() * 120)
     for (let i = 0; i < count; i++) {
       const device = random() < 0.5 ? 'hot' : pick(devices)
@@ -171,7 +156,7 @@ t.test('what was erased and what has expired is in no answer', async t => {
   const directory = mkdtempSync(join(tmpdir(), 'twinfold-read-'))
   const store = await openStore({ kind: 'embedded', directory }, { clock: systemClock, log: silentLog, writer: true })
   t.teardown(async () => { await store.close(); rmSync(directory, { recursive: true, force: true }) })
-  const reading = (i: number): Sent => ({ device: 'a', ts: start + i, stamp: start + i, values: [['t', i]] })
+  const reading = (i: number): SentReading => ({ device: 'a', ts: start + i, stamp: start + i, values: [['t', i]] })
   await writeSlice(store, [0, 1, 2, 3].map(reading), 1, new Map())
   const range: RangeQuery = { kind: 'range', tenant: 'acme', ...retention, device: 'a', metrics: null, fromTs: 0, toTs: start + usPerDay, order: 'asc', limit: 10, times: 'ms' }
   t.equal((await answerRange(store, { ...range, oldestTs: start + 1 })).rows.length, 3, 'older than the retention')
