@@ -4,7 +4,7 @@ import type { Clock } from './core/clock.js'
 import type { Log } from './core/log.js'
 import type { Config } from './config.js'
 import { SlabMerge } from './pipeline/merge-slabs.js'
-import { PlanCache } from './pipeline/plan-cache.js'
+import { planLookup } from './pipeline/task-lookup.js'
 import { openStore } from './store/open-store.js'
 
 export interface CompactResult {
@@ -17,7 +17,7 @@ export async function compactStore (config: Config, { clock, log }: { clock: Clo
   const store = await openStore({ kind: 'embedded', directory: join(config.dataDirectory, 'store') }, { clock, log, writer: true })
   try {
     const bytesBefore = await store.raw.sizeBytes()
-    const merge = new SlabMerge({ store, plans: new PlanCache(store, { leaseMs: 60_000, devicesMax: 200_000 }), monotonicMs: clock.monotonicMs })
+    const merge = new SlabMerge({ store, plans: planLookup(store, { leaseMs: 60_000, rememberedMax: 200_000 }), monotonicMs: clock.monotonicMs })
     let slabs = 0
     for (;;) {
       const merged = await merge.merge({ kind: 'merge', journalId: '', before: Infinity, slabsMax: 4000 })

@@ -3,14 +3,14 @@ import { workerData } from 'node:worker_threads'
 import { systemClock } from '../src/core/clock.js'
 import { silentLog } from '../src/core/log.js'
 import { SlabMerge } from '../src/pipeline/merge-slabs.js'
-import { PlanCache } from '../src/pipeline/plan-cache.js'
 import { SlicePacker } from '../src/pipeline/pack-slice.js'
+import { planLookup } from '../src/pipeline/task-lookup.js'
 import { openStore } from '../src/store/open-store.js'
 import type { MergeResult, PackResult, PackWorkerTask, StoreSpec } from './protocol.js'
 
 const { store: spec, leaseMs } = workerData as { store: StoreSpec, leaseMs: number }
 const store = await openStore(spec, { clock: systemClock, log: silentLog, writer: false })
-const plans = new PlanCache(store, { leaseMs, devicesMax: 200_000 })
+const plans = planLookup(store, { leaseMs, rememberedMax: 200_000 })
 const packer = new SlicePacker({ store, plans, leaseMs, monotonicMs: systemClock.monotonicMs })
 const merger = new SlabMerge({ store, plans, monotonicMs: systemClock.monotonicMs })
 

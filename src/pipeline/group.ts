@@ -16,7 +16,8 @@ export interface GroupContext {
   readonly slice: SliceId
   /** Accept stamp of the mark: the plan and the retention class in force at it are used. */
   readonly stamp: number
-  planOf(tenant: string, device: string): PartitionPlan
+  /** @param deviceKey `tenant \0 device` */
+  planOf(deviceKey: string): PartitionPlan
   retentionDaysOf(tenant: string): number
   /** null: the `seen` rows are there already (a merge of slabs). */
   readonly seen: SeenCache | null
@@ -126,7 +127,7 @@ function noteSeen (table: SliceTable, order: Int32Array, start: number, end: num
 }
 
 function packDense (table: SliceTable, order: Int32Array, start: number, end: number, tenant: string, device: string, context: GroupContext, grouped: GroupedSlice): void {
-  const plan = context.planOf(tenant, device)
+  const plan = context.planOf(table.devices[table.rowDevice[order[start]]])
   const salt = saltFor(plan, context.slice, context.stamp)
   const retentionDays = context.retentionDaysOf(tenant)
   let from = start

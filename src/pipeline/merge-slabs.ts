@@ -6,12 +6,13 @@
  */
 import { usPerDay, type Chunk, type Column } from '../core/reading.js'
 import { decodeSlabRows, readSlabDirectory } from '../series/codec.js'
+import type { PartitionPlan } from '../series/partition-plan.js'
 import type { RetentionClass, SlabRow } from '../store/raw-store.js'
 import type { Store } from '../store/store.js'
 import type { MergeResult, MergeTask } from '../../workers/protocol.js'
 import { groupSlice, orderByDevice, type GroupedSlice } from './group.js'
-import type { PlanCache } from './plan-cache.js'
 import { PointType, SliceTable } from './slice-table.js'
+import type { TaskLookup } from './task-lookup.js'
 
 type StoredSlab = SlabRow & RetentionClass
 
@@ -22,7 +23,7 @@ const groupBytesMax = 8 * 1024 * 1024
 
 export interface SlabMergeOptions {
   readonly store: Store
-  readonly plans: PlanCache
+  readonly plans: TaskLookup<PartitionPlan>
   readonly monotonicMs: () => number
 }
 
@@ -70,10 +71,12 @@ export class SlabMerge {
       stamp = Math.max(stamp, addSlab(table, tenant, slab.bytes))
     }
     const { order, starts } = orderByDevice(table)
-    await this.#options.plans.load(table.devices)
+    const { plans } = this.#options
+    plans.begin()
+    await plans.load(table.devices)
     return groupSlice(table, order, starts, {
       slice: { journalId, mark }, stamp, seen: null, denseReadingsMin: 1, firstPart: mergedPart, retentionDaysOf: () => retentionDays,
-      planOf: (_tenant, device) => this.#options.plans.get(tenant, device)
+      planOf: deviceKey => plans.get(deviceKey)
     })
   }
 }

@@ -11,6 +11,7 @@ import { deadLettersPerSliceMax, futureUsMax } from '../core/limits.js'
 import { usPerDay } from '../core/reading.js'
 import { decodeIdentity, RecordFlags, RecordKind, type RecordIdentity } from '../journal/record.js'
 import { readSlice, scanRecords, type RecordView } from '../journal/segment-scan.js'
+import type { PartitionPlan } from '../series/partition-plan.js'
 import { refusedToDeadLetter } from '../store/dead-letter-row.js'
 import type { DeadLetter, DeadLetterReason } from '../store/dead-letter-store.js'
 import type { IdempotencyRecord } from '../store/small-stores.js'
@@ -21,13 +22,13 @@ import { BodyDecoder } from './decode/body.js'
 import type { DecodeContext } from './decode/decode-types.js'
 import { forEachPublish } from './decode/publish-run.js'
 import { denseDevices, groupSlice, orderByDevice, splitDeviceKey } from './group.js'
-import type { PlanCache } from './plan-cache.js'
 import { SeenCache } from './seen-cache.js'
 import { SliceTable } from './slice-table.js'
+import { TaskLookup } from './task-lookup.js'
 
 export interface SlicePackerOptions {
   readonly store: Store
-  readonly plans: PlanCache
+  readonly plans: TaskLookup<PartitionPlan>
   /** How long a tenant or the existence of a device may be remembered, milliseconds. */
   readonly leaseMs: number
   readonly monotonicMs: () => number
@@ -88,10 +89,10 @@ export class SlicePacker {
   readonly #decoder: BodyDecoder
   readonly #seen = new SeenCache({ devicesMax: 200_000 })
   #seenEpoch = 0
-  readonly #tenants: LRUCache<string, { tenant: Tenant | null }>
-  readonly #plans: PlanCache
+  readonly #tenants: TaskLookup<Tenant | 'unknown'>
+  readonly #plans: TaskLookup<PartitionPlan>
   /** `tenant \0 device` to whether it is registered. */
-  readonly #devices: LRUCache<string, boolean>
+  readonly #devices: TaskLookup<boolean>
   readonly #identities = new LRUCache<string, RecordIdentity>({ max: 50_000 })
   readonly #context: RecordContext
   #missing = new Set<string>()
@@ -102,9 +103,13 @@ export class SlicePacker {
     this.#store = options.store
     this.#monotonicMs = options.monotonicMs
     this.#decoder = new BodyDecoder(this.#table)
-    this.#tenants = new LRUCache({ max: 10_000, ttl: options.leaseMs })
+    const { store, leaseMs } = options
+    this.#tenants = new TaskLookup(async id => await store.getTenant(id) ?? 'unknown', { leaseMs, rememberedMax: 10_000 })
     this.#plans = options.plans
-    this.#devices = new LRUCache({ max: 500_000, ttl: options.leaseMs * 6 })
+    this.#devices = new TaskLookup(async key => {
+      const { tenant, device } = splitDeviceKey(key)
+      return await store.getDevice(tenant, device) !== null
+    }, { leaseMs: leaseMs * 6, rememberedMax: 500_000 })
     this.#context = new RecordContext(this.#table,
       (context, device) => this.#deviceAllowed(context, device),
       (context, reason, detail, device, payload) => { this.#refuse(context, reason, detail, device, payload) })
@@ -119,8 +124,9 @@ export class SlicePacker {
     }
     this.#tally = newTally()
     this.#context.lastUnstamped.clear()
+    for (const lookup of [this.#tenants, this.#plans, this.#devices]) lookup.begin()
     const { records, damaged, bytesIn } = this.#readRecords(task)
-    await this.#loadTenants(records)
+    await this.#tenants.load(records.map(record => record.identity.tenant))
     const keys: IdempotencyRecord[] = []
     for (const record of records) {
       if (record.identity.idempotencyKey !== '') {
@@ -136,8 +142,9 @@ export class SlicePacker {
       slice,
       stamp: task.mark.stamp,
       seen: this.#seen,
-      planOf: (tenant, device) => this.#plans.get(tenant, device),
-      retentionDaysOf: tenant => retentionDaysAt(this.#tenants.get(tenant)?.tenant as Tenant, task.mark.stamp)
+      planOf: deviceKey => this.#plans.get(deviceKey),
+      // Only readings of known tenants are in the table.
+      retentionDaysOf: tenant => retentionDaysAt(this.#tenants.get(tenant) as Tenant, task.mark.stamp)
     })
     const cpuMs = this.#monotonicMs() - cpuStart
     try {
@@ -202,13 +209,6 @@ export class SlicePacker {
     return identity
   }
 
-  async #loadTenants (records: readonly PendingRecord[]): Promise<void> {
-    for (const { identity: { tenant: id } } of records) {
-      // `set` again only when the lease has run out, so that one slice sees one version of a tenant.
-      if (this.#tenants.get(id) === undefined) this.#tenants.set(id, { tenant: await this.#store.getTenant(id) })
-    }
-  }
-
   /** Decodes a record; where it names devices not known yet, looks them up and decodes it once more from the same state. */
   async #decodeRecord (record: PendingRecord): Promise<void> {
     const mayAsk = record.identity.device === '' || (record.flags & RecordFlags.multiDevice) !== 0
@@ -220,10 +220,7 @@ export class SlicePacker {
     this.#missing.clear()
     this.#decodeNow(record)
     if (this.#missing.size === 0) return
-    for (const key of this.#missing) {
-      const { tenant, device } = splitDeviceKey(key)
-      this.#devices.set(key, await this.#store.getDevice(tenant, device) !== null)
-    }
+    await this.#devices.load(this.#missing)
     this.#missing.clear()
     undo()
     this.#decodeNow(record)
@@ -251,14 +248,14 @@ export class SlicePacker {
   #decodeNow (record: PendingRecord): void {
     const context = this.#context
     const { identity } = record
-    const tenant = this.#tenants.get(identity.tenant)?.tenant
+    const tenant = this.#tenants.get(identity.tenant)
     context.tenant = identity.tenant
     context.source = record.kind === RecordKind.mqttPublishes ? 'mqtt' : 'http'
     context.kind = record.kind === RecordKind.mqttPublishes ? RecordKind.bodyAuto : record.kind
     context.stamp = record.stamp
     context.letterMark = (record.flags & RecordFlags.replay) === 0 ? '' : `r${record.position}-`
     context.refusedParts = 0
-    if (tenant === null || tenant === undefined) {
+    if (tenant === 'unknown') {
       // The tenant was deleted after the gate had accepted: there is nobody left to keep a dead letter for.
       this.#count(identity.tenant, 'device_unknown')
       return
@@ -322,7 +319,7 @@ export class SlicePacker {
 
   #deviceAllowed (context: RecordContext, device: string): boolean {
     const key = `${context.tenant}\0${device}`
-    const known = this.#devices.get(key)
+    const known = this.#devices.peek(key)
     if (known !== undefined) return known
     this.#missing.add(key)
     return true

@@ -87,16 +87,7 @@ export function segmentPaths (directory: string): string[] {
   return readdirSync(directory).filter(name => name.endsWith('.segment')).sort().map(name => join(directory, name))
 }
 
-/** mulberry32: a seeded source of numbers in [0, 1). */
-export function seededRandom (seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
-  }
-}
+export { seededRandom } from '../../simulators/fleet/seeded-random.js'
 
 /** A new seed, or the one in TEST_SEED to repeat a failure. */
 export function chooseSeed (): number {

@@ -9,6 +9,8 @@ import { usPerMinute } from '../../src/core/reading.js'
 import { openJournal } from '../../src/journal/journal.js'
 import { encodeIdentity, RecordFlags, RecordKind, type SliceMark } from '../../src/journal/record.js'
 import { PackPool } from '../../src/pipeline/pack-pool.js'
+import { SlicePacker } from '../../src/pipeline/pack-slice.js'
+import { planLookup } from '../../src/pipeline/task-lookup.js'
 import { defaultPlan, bucketsIn } from '../../src/series/partition-plan.js'
 import { openStore } from '../../src/store/open-store.js'
 import type { Store } from '../../src/store/store.js'
@@ -36,6 +38,22 @@ async function rowsOf (store: Store, aroundTs: number): Promise<string[]> {
   return rows.sort()
 }
 
+/** The store with a registry that takes its time, as one behind a network does. */
+function slowRegistry (store: Store): Store {
+  return new Proxy(store, {
+    get (target, name) {
+      const member: unknown = Reflect.get(target, name)
+      if (name === 'getDevice' || name === 'getPlan') {
+        return async (tenant: string, device: string) => {
+          await new Promise(resolve => setTimeout(resolve, 3))
+          return await target[name](tenant, device)
+        }
+      }
+      return typeof member === 'function' ? member.bind(target) as unknown : member
+    }
+  })
+}
+
 t.test('a slice whose thread dies is packed again onto the same rows, by whichever thread and however often', async t => {
   const directory = mkdtempSync(join(tmpdir(), 'twinfold-pack-'))
   const spec = { kind: 'embedded' as const, directory: join(directory, 'store') }
@@ -52,6 +70,9 @@ t.test('a slice whose thread dies is packed again onto the same rows, by whichev
   append('calm-1', RecordKind.bodyAuto, 0, '[{"t":1},{"t":2},{"t":[]},{"t":3}]')
   append('calm-2', RecordKind.bodyNdjson, 0, '{"p":1}\n{"p":\n{"p":2}\n')
   append('', RecordKind.bodyAuto, RecordFlags.multiDevice, '[{"device":"calm-1","t":4},{"device":"nobody","t":5},[{"device":"calm-2","t":6}],{"device":"calm-2","q":6}]')
+  // Looking these up takes longer than a lease of a millisecond; what follows them must still find its tenant.
+  append('', RecordKind.bodyAuto, RecordFlags.multiDevice, JSON.stringify(Array.from({ length: 20 }, (_, i) => ({ device: `stranger-${i}`, t: i }))))
+  append('calm-2', RecordKind.bodyAuto, 0, '{"p":7}')
   const mark = await journal.mark() as SliceMark
   const task: PackTask = { kind: 'pack', journalId: journal.journalId, mark, segments: journal.segmentsFor(mark.from, mark.to) }
 
@@ -63,8 +84,8 @@ t.test('a slice whose thread dies is packed again onto the same rows, by whichev
 
   const pool = new PackPool(options)
   const first = await pool.pack(task)
-  t.equal(first.records, 3003)
-  t.equal(first.readings, 3000 + 3 + 2 + 2)
+  t.equal(first.records, 3005)
+  t.equal(first.readings, 3000 + 3 + 2 + 2 + 1)
   const rows = await rowsOf(store, mark.stamp)
   t.ok(rows.some(row => row.startsWith('chunk busy')) && rows.some(row => row.startsWith('slab calm-1')) && rows.some(row => row.startsWith('letter')))
 
@@ -73,6 +94,12 @@ t.test('a slice whose thread dies is packed again onto the same rows, by whichev
   t.same({ ...again, cpuMs: 0 }, { ...first, cpuMs: 0 })
   t.same({ ...beside, cpuMs: 0 }, { ...first, cpuMs: 0 })
   t.same(await rowsOf(store, mark.stamp), rows, 'the same rows, byte for byte')
+
+  // Leases that end in the middle of a slice: what was looked up for a slice holds for all of it (INVARIANTS 1).
+  const slow = slowRegistry(store)
+  const forgetful = new SlicePacker({ store: slow, plans: planLookup(slow, { leaseMs: 1, rememberedMax: 100 }), leaseMs: 1, monotonicMs: systemClock.monotonicMs })
+  t.same({ ...await forgetful.pack(task), cpuMs: 0 }, { ...first, cpuMs: 0 })
+  t.same(await rowsOf(store, mark.stamp), rows, 'the same rows with the shortest leases')
 
   await pool.close()
   await second.close()

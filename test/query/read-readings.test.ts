@@ -7,14 +7,15 @@ import { silentLog } from '../../src/core/log.js'
 import { usPerDay, usPerMinute, usPerSecond, type Value } from '../../src/core/reading.js'
 import { groupSlice, orderByDevice } from '../../src/pipeline/group.js'
 import { SlabMerge } from '../../src/pipeline/merge-slabs.js'
-import { PlanCache } from '../../src/pipeline/plan-cache.js'
 import { SeenCache } from '../../src/pipeline/seen-cache.js'
 import { SliceTable } from '../../src/pipeline/slice-table.js'
+import { planLookup } from '../../src/pipeline/task-lookup.js'
 import { runQuery } from '../../src/query/run-query.js'
 import { defaultPlan, type PartitionPlan } from '../../src/series/partition-plan.js'
 import { openStore } from '../../src/store/open-store.js'
 import type { Store } from '../../src/store/store.js'
 import type { RangeQuery } from '../../workers/protocol.js'
+import { seededRandom } from '../../simulators/fleet/seeded-random.js'
 import { fillTable, type SentReading } from '../pipeline/fill-table.js'
 
 /**
@@ -29,22 +30,12 @@ const retention = { retentionDays: [30], oldestTs: 0 }
 
 type Model = Map<string, Map<number, Map<string, Value>>>
 
-function randomOf (from: number): () => number {
-  let state = from >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
 async function writeSlice (store: Store, readings: readonly SentReading[], mark: number, plans: ReadonlyMap<string, PartitionPlan>): Promise<void> {
   const table = new SliceTable()
   fillTable(table, 'acme', readings)
   const { order, starts } = orderByDevice(table)
   await store.raw.writeHead(groupSlice(table, order, starts, {
-    slice: { journalId: '00000000000000aa', mark }, stamp: start, planOf: (_tenant, device) => plans.get(device) ?? defaultPlan, retentionDaysOf: () => 30, seen: new SeenCache({ devicesMax: 10 })
+    slice: { journalId: '00000000000000aa', mark }, stamp: start, planOf: key => plans.get(key.slice(key.indexOf('\0') + 1)) ?? defaultPlan, retentionDaysOf: () => 30, seen: new SeenCache({ devicesMax: 10 })
   }))
 }
 
@@ -92,12 +83,12 @@ async function answerPaged (store: Store, query: RangeQuery): Promise<string[]> 
 }
 
 t.test(`every answer equals the model, whatever is late, repeated, merged or re-planned (seed ${seed})`, async t => {
-  const random = randomOf(seed)
+  const random = seededRandom(seed)
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]
   const directory = mkdtempSync(join(tmpdir(), 'twinfold-read-'))
   const store = await openStore({ kind: 'embedded', directory }, { clock: systemClock, log: silentLog, writer: true })
   t.teardown(async () => { await store.close(); rmSync(directory, { recursive: true, force: true }) })
-  const slabMerge = new SlabMerge({ store, plans: new PlanCache(store, { leaseMs: 1000, devicesMax: 100 }), monotonicMs: () => 0 })
+  const slabMerge = new SlabMerge({ store, plans: planLookup(store, { leaseMs: 1000, rememberedMax: 100 }), monotonicMs: () => 0 })
   const plans = new Map<string, PartitionPlan>([
     ['hot', { widths: [{ fromTs: 0, widthMinutes: 1440 }, { fromTs: start + 20 * usPerMinute, widthMinutes: 1 }, { fromTs: start + 40 * usPerMinute, widthMinutes: 60 }], salts: [{ fromStamp: 0, salts: 3 }] }]
   ])

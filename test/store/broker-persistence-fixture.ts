@@ -6,6 +6,7 @@ import type { Clock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
 import { openBrokerPersistence, type BrokerPersistence, type BrokerPersistenceOptions } from '../../src/store/embedded/broker/persistence.js'
 import type { BrokerPacket, QueuedPacket } from '../../src/store/embedded/broker/types.js'
+import { seededRandom } from '../../simulators/fleet/seeded-random.js'
 
 export class TestClock implements Clock {
   us = 1_700_000_000_000_000
@@ -14,15 +15,10 @@ export class TestClock implements Clock {
   passMs (ms: number): void { this.us += ms * 1000 }
 }
 
-/** Mulberry32: small, and the same everywhere. */
+/** Whole numbers below a bound, decided by the seed. */
 export function randomFrom (seed: number): (below: number) => number {
-  let state = seed >>> 0
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return Math.floor(((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32 * below)
-  }
+  const random = seededRandom(seed)
+  return below => Math.floor(random() * below)
 }
 
 export function temporaryDirectory (t: { teardown: (run: () => void) => void }): string {

@@ -64,16 +64,7 @@ export function readable<T extends { readonly bytes: Uint8Array }> (rows: readon
   return rows.map(({ bytes, ...row }) => ({ ...row, text: Buffer.from(bytes).toString('latin1') }))
 }
 
-/** mulberry32: numbers in [0, 1) that the seed decides. */
-export function randomFrom (seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
+export { seededRandom as randomFrom } from '../../simulators/fleet/seeded-random.js'
 
 export function newSeed (): number {
   return randomInt(2 ** 31)

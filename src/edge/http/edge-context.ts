@@ -1,6 +1,6 @@
 /** What the routes of the HTTP edge share. Made once per edge; holds no request's state. */
 import type { Clock } from '../../core/clock.js'
-import type { KeyedLock } from './keyed-lock.js'
+import type { KeyedLock } from '../../core/keyed-lock.js'
 import type { DeviceDirectory } from './device-directory.js'
 import type { HttpEdgeOptions, HttpEdgeStats } from './edge-types.js'
 

@@ -5,7 +5,7 @@ import type { Clock } from '../../core/clock.js'
 import type { Log } from '../../core/log.js'
 import { channelName, memberId, threadOf, type KeeperMessage, type MemberMessage } from './keeper-messages.js'
 import { failureOf, retireWaitMs, type Keeper } from './keeper.js'
-import { KeyedLock } from './keyed-lock.js'
+import { KeyedLock } from '../../core/keyed-lock.js'
 import { databaseExists, openDatabase, probe, rotate, type Database } from './level.js'
 import { storeError } from './store-errors.js'
 
