@@ -45,10 +45,7 @@ export interface App {
   readonly httpUrl: string
   /** The generated admin key, on the first start only. */
   readonly newAdminKey: string | null
-  readonly store: Store
   makeAdminKey(label: string): Promise<string>
-  /** Resolves when everything accepted so far is packed; false after the time-out. */
-  drain(timeoutMs: number): Promise<boolean>
   close(): Promise<void>
 }
 
@@ -150,9 +147,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     mqttUrl: `mqtt://${shownHost}:${mqtt.port}`,
     httpUrl: `http://${shownHost}:${http.port}`,
     newAdminKey,
-    store,
     makeAdminKey: async label => await addAdminKey(store, label, clock),
-    drain: async timeoutMs => await pipeline.packer.drain(timeoutMs),
     close: async () => {
       closing = true
       await lifecycle.close()
