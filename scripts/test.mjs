@@ -1,17 +1,36 @@
 /**
  * Runs the built tests with tap and ends with `N passed, N failed, N skipped` alone on a line (assertions; a file that could
- * not run counts as one failure). Without arguments: every test under dist/test except the drills. Lint comes first, because
- * a rule that is only checked now and then is no rule.
+ * not run counts as one failure).
+ *
+ * Without arguments: lint, because a rule that is only checked now and then is no rule, and every test under dist/test except
+ * the drills, on real Cassandra, Redis and ClickHouse, which are brought up first; what was started here is stopped at the
+ * end, whatever the end is. Suites that start services of their own (`*.services.test.ts`) come last, one at a time. A suite
+ * whose service cannot be had is named and counted as skipped; with CI=true in the environment that is a failure.
+ *
+ * With files as arguments: those alone, on the services that run.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
 import { createRequire } from 'node:module'
-import { createInterface } from 'node:readline'
+import { join } from 'node:path'
+import { down, up } from './service-control/control.mjs'
+import { readSettings, stateFile } from './service-control/settings.mjs'
+import { TestReport } from './test-report.mjs'
 
 const require = createRequire(import.meta.url)
-const files = process.argv.slice(2)
-const wholeSuite = files.length === 0
+const filesGiven = process.argv.slice(2)
+const wholeSuite = filesGiven.length === 0
+const servicesRequired = process.env.CI === 'true'
+const write = text => { process.stdout.write(text) }
+const isHeavy = file => file.endsWith('.services.test.js')
+const light = { jobs: 2, timeoutSeconds: 300 }
+const heavy = { jobs: 1, timeoutSeconds: 600 }
+
+const settings = readSettings(process.env)
+const report = new TestReport()
+const running = new Set()
+let startedServices = []
+let stopping = false
 
 function testFiles () {
   const list = readdirSync('dist/test', { recursive: true, encoding: 'utf8' }).map(name => join('dist/test', name))
@@ -19,56 +38,95 @@ function testFiles () {
   return list.filter(file => file.endsWith('.test.js') && !file.includes('/drills/') && existsSync(file.replace('dist/', '').replace(/\.js$/, '.ts'))).sort()
 }
 
-let lintFailed = 0
-if (wholeSuite) {
-  const lint = spawnSync(process.execPath, [require.resolve('eslint/package.json').replace('package.json', 'bin/eslint.js'), '.'], { stdio: 'inherit' })
-  lintFailed = lint.status === 0 ? 0 : 1
-  process.stdout.write(lintFailed === 0 ? 'lint: clean\n' : 'lint: failed\n')
+/** Runs a Node program to its end; resolves to whether it ended with 0. */
+function runNode (args, { stdout, environment }) {
+  return new Promise(resolve => {
+    const child = spawn(process.execPath, args, { stdio: ['ignore', stdout === 'inherit' ? 'inherit' : 'pipe', 'inherit'], env: environment })
+    running.add(child)
+    if (stdout !== 'inherit') report.follow(child.stdout, stdout)
+    child.on('error', () => { resolve(false) })
+    child.on('close', code => {
+      running.delete(child)
+      resolve(code === 0)
+    })
+  })
 }
 
-const tap = require.resolve('tap/package.json').replace('package.json', 'dist/esm/run.mjs')
-if (!existsSync(tap)) throw new Error(`tap's runner is not where it was: ${tap}`)
-const runner = spawn(process.execPath, [tap, 'run', '--disable-coverage', '--allow-empty-coverage', '--jobs=2', '--timeout=300', '--reporter=tap', ...(wholeSuite ? testFiles() : files)], {
-  stdio: ['ignore', 'pipe', 'inherit'],
-  env: { ...process.env, UV_THREADPOOL_SIZE: '16' }
-})
+async function lint () {
+  const clean = await runNode([require.resolve('eslint/package.json').replace('package.json', 'bin/eslint.js'), '.'], { stdout: 'inherit', environment: process.env })
+  write(clean ? 'lint: clean\n' : 'lint: failed\n')
+  return clean
+}
 
-// tap's own report is a tree; assertions are the indented leaves, counted here, failures shown with their details.
-let passed = 0
-let failed = 0
-let skipped = 0
-let detail = 0
-let current = ''
-createInterface({ input: runner.stdout }).on('line', line => {
-  const match = /^(\s*)(not )?ok \d+(?: - (.*))?$/.exec(line)
-  if (match !== null) {
-    const isLeaf = !/\{$/.test(line) && match[1].length > 0 && !/# time=/.test(line)
-    const isSkip = /# SKIP/i.test(line)
-    detail = 0
-    if (match[1].length === 0) {
-      process.stdout.write(`${match[2] === undefined ? '  ok  ' : ' FAIL '} ${(match[3] ?? '').replace(/ # time=.*/, '')}\n`)
-      if (match[2] !== undefined && current !== 'leaf-failed') failed += 1
-      current = ''
-      return
-    }
-    if (isSkip) { skipped++; process.stdout.write(`       ${line.trim()}\n`); return }
-    if (!isLeaf) return
-    if (match[2] === undefined) passed++
-    else {
-      failed++
-      current = 'leaf-failed'
-      detail = 40
-      process.stdout.write(`${line}\n`)
-    }
-    return
+/** The server refuses settings that it does not know, and those of the services are not its own. */
+function testEnvironment () {
+  const environment = { ...process.env, UV_THREADPOOL_SIZE: '16' }
+  for (const name of Object.keys(environment)) if (name.startsWith('TWINFOLD_SERVICES_')) delete environment[name]
+  return environment
+}
+
+async function runTests (files, { jobs, timeoutSeconds }) {
+  if (files.length === 0 || stopping) return true
+  const tap = require.resolve('tap/package.json').replace('package.json', 'dist/esm/run.mjs')
+  if (!existsSync(tap)) throw new Error(`tap's runner is not where it was: ${tap}`)
+  return await runNode([tap, 'run', '--disable-coverage', '--allow-empty-coverage', `--jobs=${jobs}`, `--timeout=${timeoutSeconds}`, '--reporter=tap', ...files], { stdout: write, environment: testEnvironment() })
+}
+
+async function bringUpServices () {
+  const { started } = await up(settings, line => { write(`services: ${line}\n`) })
+  startedServices = started
+}
+
+async function takeDownServices () {
+  const names = startedServices
+  startedServices = []
+  if (names.length > 0) await down(settings, line => { write(`services: ${line}\n`) }, names)
+}
+
+/** Names the suites that did not run; returns how many failures that makes. */
+function nameWhatDidNotRun () {
+  if (report.withoutService.size === 0) return 0
+  write('\nNOT RUN, or not all of it, for want of a service:\n')
+  for (const [file, reasons] of report.withoutService) write(`  ${file}\n${reasons.map(reason => `      ${reason}\n`).join('')}`)
+  write(servicesRequired ? 'CI=true: that is a failure\n\n' : 'counted as skipped\n\n')
+  return servicesRequired ? report.withoutService.size : 0
+}
+
+async function main () {
+  let clean = true
+  if (wholeSuite) {
+    const [lintClean] = await Promise.all([lint(), bringUpServices()])
+    clean = lintClean
+  } else if (!existsSync(stateFile)) {
+    write('services: none are up, and none are started for single files; scripts/services up does\n')
   }
-  // What a test says of itself: seeds, counts, reasons.
-  if (/^\s*# (?!Subtest|time=|No coverage|\{)/.test(line) && detail === 0) process.stdout.write(`       ${line.trim()}\n`)
-  if (detail > 0) { detail--; process.stdout.write(`${line}\n`) }
-})
-runner.on('close', code => {
-  if (code !== 0 && failed === 0) failed = 1
-  failed += lintFailed
-  process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`)
-  process.exit(failed === 0 && code === 0 ? 0 : 1)
-})
+  const files = wholeSuite ? testFiles() : filesGiven
+  const ended = [await runTests(files.filter(file => !isHeavy(file)), light), await runTests(files.filter(isHeavy), heavy)]
+  if (ended.includes(false) && report.failed === 0) report.failed = 1
+  if (!clean) report.failed++
+}
+
+async function interrupted (signal) {
+  if (stopping) process.exit(1)
+  stopping = true
+  write(`\n${signal}: stopping\n`)
+  for (const child of running) child.kill('SIGTERM')
+}
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => { void interrupted(signal) })
+
+try {
+  await main()
+} catch (error) {
+  write(`${error.stack}\n`)
+  report.failed++
+}
+try {
+  await takeDownServices()
+} catch (error) {
+  write(`services: ${error.message}\n`)
+  report.failed++
+}
+report.failed += nameWhatDidNotRun()
+if (stopping && report.failed === 0) report.failed = 1
+write(`${report.passed} passed, ${report.failed} failed, ${report.skipped} skipped\n`)
+process.exit(report.failed === 0 ? 0 : 1)

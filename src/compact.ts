@@ -17,7 +17,7 @@ export async function compactStore (config: Config, { clock, log }: { clock: Clo
   const store = await openStore({ kind: 'embedded', directory: join(config.dataDirectory, 'store') }, { clock, log, writer: true })
   try {
     const bytesBefore = await store.raw.sizeBytes()
-    const merge = new SlabMerge({ store, plans: planLookup(store, { leaseMs: 60_000, rememberedMax: 200_000 }), monotonicMs: clock.monotonicMs })
+    const merge = new SlabMerge({ store, plans: planLookup(store, { leaseMs: 60_000, rememberedMax: 200_000 }), monotonicMs: clock.monotonicMs, nowUs: clock.nowUs })
     let slabs = 0
     for (;;) {
       const merged = await merge.merge({ kind: 'merge', journalId: '', before: Infinity, slabsMax: 4000 })

@@ -42,9 +42,52 @@ function oneOf<T extends string> (variable: string, fallback: T, allowed: readon
   }
 }
 
+function matching (variable: string, fallback: string, pattern: RegExp, meaning: string, form: string): Setting<string> {
+  return {
+    variable,
+    meaning: `${meaning} (${form})`,
+    fallback,
+    parse: value => {
+      if (!pattern.test(value)) throw new ConfigError(`${variable}='${value}': must be ${form}`)
+      return value
+    }
+  }
+}
+
+function list (variable: string, fallback: string, meaning: string): Setting<readonly string[]> {
+  return {
+    variable,
+    meaning,
+    fallback,
+    parse: value => {
+      const items = value.split(',').map(item => item.trim())
+      if (items.some(item => !/^[A-Za-z0-9_.:[\]-]+$/.test(item))) throw new ConfigError(`${variable}='${value}': must be host or host:port, commas between`)
+      return items
+    }
+  }
+}
+
+function replicas (variable: string, fallback: string, meaning: string): Setting<Readonly<Record<string, number>>> {
+  return {
+    variable,
+    meaning,
+    fallback,
+    parse: value => {
+      const byDataCenter: Record<string, number> = {}
+      for (const item of value === '' ? [] : value.split(',')) {
+        const match = /^\s*([A-Za-z0-9_-]+):([1-9][0-9]?)\s*$/.exec(item)
+        if (match === null) throw new ConfigError(`${variable}='${value}': must be data-centre:replicas, commas between, as in dc1:3,dc2:3`)
+        byDataCenter[match[1]] = Number(match[2])
+      }
+      return byDataCenter
+    }
+  }
+}
+
 const threadsDefault = Math.max(1, Math.min(8, availableParallelism() - 1))
 
 export const settings = {
+  profile: oneOf('TWINFOLD_STORE', 'embedded', ['embedded', 'cluster'], 'Where data is kept: on this machine alone, or in Cassandra and Redis (and ClickHouse)'),
   dataDirectory: text('TWINFOLD_DATA', './data', 'Directory of the journal and the embedded store'),
   host: text('TWINFOLD_HOST', '127.0.0.1', 'Address that MQTT and HTTP bind to; 0.0.0.0 or :: for all interfaces'),
   mqttPort: integer('TWINFOLD_MQTT_PORT', 1883, [0, 65_535], 'Port of MQTT over TCP; 0 takes any free one'),
@@ -64,7 +107,21 @@ export const settings = {
   lagMsMax: integer('TWINFOLD_LAG_MS_MAX', 1000, [100, 3_600_000], 'Packing backlog, in time, from which senders are slowed'),
   journalBytesMax: integer('TWINFOLD_JOURNAL_BYTES_MAX', 8 * 1024 ** 3, [256 * 1024 ** 2, 2 ** 50], 'Bytes of journal on disk; slowed at 80 %, refused at 100 %'),
   journalKeepMs: integer('TWINFOLD_JOURNAL_KEEP_MS', 60_000, [0, 86_400_000], 'How long a packed and flushed segment is kept'),
-  mergeAfterMs: integer('TWINFOLD_MERGE_AFTER_MS', 60_000, [100, 3_600_000], 'Age from which slabs of sparse devices are merged per device')
+  mergeAfterMs: integer('TWINFOLD_MERGE_AFTER_MS', 60_000, [100, 3_600_000], 'Age from which slabs of sparse devices are merged per device'),
+  nodeName: text('TWINFOLD_NODE', '', 'Name of this node in logs and metrics; the host name unless given'),
+  ack: oneOf('TWINFOLD_ACK', 'journal', ['journal', 'replicated'], 'When telemetry is acknowledged: in the synced journal of this node, or in Cassandra as well (cluster only)'),
+  cassandra: list('TWINFOLD_CASSANDRA', '127.0.0.1:9042', 'Cassandra nodes to begin with: host or host:port, commas between'),
+  cassandraDataCenter: text('TWINFOLD_CASSANDRA_DATA_CENTER', 'datacenter1', 'Data centre whose nodes this server talks to'),
+  cassandraKeyspace: matching('TWINFOLD_CASSANDRA_KEYSPACE', 'twinfold', /^[a-z][a-z0-9_]{0,47}$/, 'Keyspace', 'a lower-case letter and up to 47 lower-case letters, digits and _'),
+  cassandraReplication: replicas('TWINFOLD_CASSANDRA_REPLICATION', '', 'Replicas by data centre when the keyspace is made, as in dc1:3,dc2:3; 1 in the data centre above unless given'),
+  cassandraConsistency: oneOf('TWINFOLD_CASSANDRA_CONSISTENCY', 'LOCAL_QUORUM', ['LOCAL_QUORUM', 'QUORUM', 'EACH_QUORUM', 'LOCAL_ONE'], 'Consistency of writes and reads; LOCAL_ONE may show and acknowledge what a lost replica takes with it'),
+  cassandraUser: text('TWINFOLD_CASSANDRA_USER', '', 'User name'),
+  cassandraPassword: text('TWINFOLD_CASSANDRA_PASSWORD', '', 'Password'),
+  cassandraTls: oneOf('TWINFOLD_CASSANDRA_TLS', '0', ['0', '1'], 'TLS to Cassandra'),
+  redisUrl: matching('TWINFOLD_REDIS', 'redis://127.0.0.1:6379', /^rediss?:\/\/\S+$/, 'Redis: hot state, messages and sessions between nodes', 'a redis:// or rediss:// address'),
+  redisPrefix: matching('TWINFOLD_REDIS_PREFIX', 'twinfold', /^[A-Za-z0-9_.-]{1,64}$/, 'Before every key and channel in Redis', '1 to 64 letters, digits, _ . -'),
+  clickHouseUrl: matching('TWINFOLD_CLICKHOUSE', '', /^(https?:\/\/\S+)?$/, 'ClickHouse over HTTP for fleet-wide analytics, user and password in the address; none unless given', 'an http:// or https:// address, or empty'),
+  clickHouseDatabase: matching('TWINFOLD_CLICKHOUSE_DATABASE', 'twinfold', /^[a-z][a-z0-9_]{0,47}$/, 'Database in ClickHouse', 'a lower-case letter and up to 47 lower-case letters, digits and _')
 } as const
 
 export type Config = { readonly [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['parse']> }
@@ -86,6 +143,8 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
   }
   if (values.adminKey !== '' && !/^twa_[A-Za-z0-9_-]{43}$/.test(String(values.adminKey))) wrong.push('TWINFOLD_ADMIN_KEY: must be twa_ followed by 43 characters of base64url')
   if ((values.tlsKeyFile === '') !== (values.tlsCertFile === '')) wrong.push('TWINFOLD_TLS_KEY and TWINFOLD_TLS_CERT belong together: set both or none')
+  if (values.ack === 'replicated' && values.profile !== 'cluster') wrong.push('TWINFOLD_ACK=replicated needs TWINFOLD_STORE=cluster: there is no other copy on one machine')
+  if (values.clickHouseUrl !== '' && values.profile !== 'cluster') wrong.push('TWINFOLD_CLICKHOUSE needs TWINFOLD_STORE=cluster')
   if (wrong.length > 0) throw new Error(`the configuration is wrong:\n  ${wrong.join('\n  ')}`)
   return Object.freeze(values) as Config
 }

@@ -3,37 +3,66 @@
 import { parseArgs } from 'node:util'
 import { pino } from 'pino'
 import { startDemo, type Demo } from '../simulators/demo.js'
+import { adopt } from './adopt-command.js'
 import { startApp, type App } from './app.js'
 import { compactStore } from './compact.js'
 import { readConfig, settings, type Config } from './config.js'
 import { systemClock } from './core/clock.js'
+import { migrate } from './migrate.js'
 
 const usage = `twinfold: IoT telemetry ingestion and digital twins
 
+  twinfold                       start the server
+  twinfold migrate               bring the databases of the cluster profile to this version's schema (servers may run)
+  twinfold journal adopt DIR     pack what a dead node's journal directory still holds into the cluster's store
+
   --demo      create a demo tenant and let a small simulated fleet publish real sensor data
   --help      this text
-  --compact   merge and compact the stored data, then end (the server must not be running)
+  --compact   merge and compact the embedded store, then end (the server must not be running)
   --settings  list all settings (environment variables)
 `
 
-interface Arguments { readonly demo: boolean, readonly compact: boolean, readonly help: boolean, readonly settings: boolean }
+type Command = { readonly kind: 'serve', readonly demo: boolean } | { readonly kind: 'compact' | 'migrate' | 'help' | 'settings' } | { readonly kind: 'adopt', readonly directory: string }
 
-function parseArguments (): Arguments {
+function misused (message: string): never {
+  process.stderr.write(`twinfold: ${message}\n\n${usage}`)
+  process.exit(2)
+}
+
+function parseCommand (): Command {
+  let given
   try {
-    const { values } = parseArgs({ options: { demo: { type: 'boolean' }, compact: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' } } })
-    return { demo: values.demo === true, compact: values.compact === true, help: values.help === true, settings: values.settings === true }
+    given = parseArgs({ allowPositionals: true, options: { demo: { type: 'boolean' }, compact: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' } } })
   } catch (error) {
-    process.stderr.write(`twinfold: ${(error as Error).message}\n\n${usage}`)
-    process.exit(2)
+    misused((error as Error).message)
+  }
+  const { values, positionals: [first, ...rest] } = given
+  if (values.help === true) return { kind: 'help' }
+  if (values.settings === true) return { kind: 'settings' }
+  if (values.compact === true) return { kind: 'compact' }
+  if (first === undefined) return { kind: 'serve', demo: values.demo === true }
+  if (first === 'migrate' && rest.length === 0) return { kind: 'migrate' }
+  if (first === 'journal' && rest[0] === 'adopt' && rest.length === 2) return { kind: 'adopt', directory: rest[1] }
+  misused(`there is no command '${[first, ...rest].join(' ')}'`)
+}
+
+/** Runs a command that ends by itself; its lines go to standard output. */
+async function runToEnd (work: () => Promise<readonly string[]>): Promise<never> {
+  try {
+    for (const line of await work()) process.stdout.write(`${line}\n`)
+    process.exit(0)
+  } catch (error) {
+    process.stderr.write(`twinfold: ${(error as Error).message}\n`)
+    process.exit(1)
   }
 }
 
-const argumentsGiven = parseArguments()
-if (argumentsGiven.help) {
+const command = parseCommand()
+if (command.kind === 'help') {
   process.stdout.write(usage)
   process.exit(0)
 }
-if (argumentsGiven.settings) {
+if (command.kind === 'settings') {
   for (const { variable, meaning, fallback } of Object.values(settings)) process.stdout.write(`${variable}=${fallback}\n    ${meaning}\n`)
   process.exit(0)
 }
@@ -47,16 +76,15 @@ try {
 }
 
 const log = pino({ level: config.logLevel, base: undefined, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }))
-if (argumentsGiven.compact) {
-  try {
-    const { slabs, bytesBefore, bytesAfter } = await compactStore(config, { clock: systemClock, log })
-    process.stdout.write(`${slabs} slabs merged, ${bytesBefore} bytes before, ${bytesAfter} bytes after\n`)
-    process.exit(0)
-  } catch (error) {
-    process.stderr.write(`twinfold: ${(error as Error).message}\n`)
-    process.exit(1)
-  }
+const tools = { clock: systemClock, log }
+if (command.kind === 'compact') {
+  await runToEnd(async () => {
+    const { slabs, bytesBefore, bytesAfter } = await compactStore(config, tools)
+    return [`${slabs} slabs merged, ${bytesBefore} bytes before, ${bytesAfter} bytes after`]
+  })
 }
+if (command.kind === 'migrate') await runToEnd(async () => await migrate(config, tools))
+if (command.kind === 'adopt') await runToEnd(async () => await adopt(config, command.directory, tools))
 
 let app: App | undefined
 let demo: Demo | undefined
@@ -100,7 +128,7 @@ if (config.readyJson === '1') {
 if (app.newAdminKey !== null) {
   process.stdout.write(`\nPlatform admin key, shown this once:\n\n    ${app.newAdminKey}\n\n`)
 }
-if (argumentsGiven.demo) {
+if (command.kind === 'serve' && command.demo) {
   demo = await startDemo({ httpUrl: app.httpUrl, mqttUrl: app.mqttUrl, adminKey: await app.makeAdminKey('demo'), write: text => process.stdout.write(text), interactive: process.stdout.isTTY })
 } else if (config.readyJson === '0') {
   process.stdout.write(`MQTT ${app.mqttUrl}   HTTP ${app.httpUrl}   API description ${app.httpUrl}/docs\n`)

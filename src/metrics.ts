@@ -6,6 +6,7 @@
 import { collectDefaultMetrics, Registry, type Metric } from 'prom-client'
 import { ackLatencyBoundsMs } from './edge/mqtt/mqtt-stats.js'
 import { commitMsBounds } from './journal/journal-stats.js'
+import type { DependencyStatus } from './store/dependency-status.js'
 
 /** Label values of one metric; what goes beyond is added up under `other` (bounded, whatever a part counts by). */
 const labelValuesMax = 200
@@ -96,6 +97,10 @@ export class MetricsRegistry {
     this.#add(new ReadMetric(`${name}_total`, help, 'counter', () => labelled(read(), label)))
   }
 
+  gaugeBy (name: string, help: string, label: string, read: () => Numbers): void {
+    this.#add(new ReadMetric(name, help, 'gauge', () => labelled(read(), label)))
+  }
+
   /** 1 for the state that holds, 0 for the others. */
   state (name: string, help: string, states: readonly string[], read: () => string): void {
     this.#add(new ReadMetric(name, help, 'gauge', () => {
@@ -158,8 +163,12 @@ export interface MetricParts {
   readonly keeper: HasStats
   readonly mqtt: { readonly stats: MqttStatsRead }
   readonly queries: HasStats & { readonly waiting: number }
-  readonly persistence: object & Partial<HasStats>
+  readonly broker: { readonly persistence: object & Partial<HasStats> }
   readonly deadLetters: object & Partial<HasStats>
+  readonly hotFollower: HasStats | null
+  readonly projector: HasStats | null
+  readonly membership: (HasStats & { readonly clockOffsetMs: number | null }) | null
+  readonly dependencies: () => readonly DependencyStatus[]
 }
 
 type JournalStatsRead = object & { readonly commitMsSum: number, readonly commitMsBuckets: readonly number[] }
@@ -186,12 +195,31 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   metrics.stats('pressure_control', () => parts.pressureControl.stats)
   metrics.stats('plan_keeper', () => parts.planKeeper.stats)
   metrics.stats('journal_keeper', () => parts.keeper.stats)
-  const { persistence, deadLetters } = parts
+  const { broker: { persistence }, deadLetters, hotFollower, projector, membership } = parts
   if (persistence.stats !== undefined) {
     metrics.stats('broker', () => persistence.stats as object, { gauges: ['retained', 'retainedBytes', 'sessions', 'subscriptions', 'queued', 'queuedBytes', 'wills', 'incoming'] })
   }
   if (deadLetters.stats !== undefined) metrics.stats('dead_letters', () => deadLetters.stats as object)
+  if (hotFollower !== null) metrics.stats('hot_follower', () => hotFollower.stats)
+  if (projector !== null) metrics.stats('analytics', () => projector.stats, { gauges: ['lagSeconds', 'entriesBehind', 'bytesBehind'] })
+  if (membership !== null) {
+    metrics.stats('nodes', () => membership.stats)
+    metrics.gauge('twinfold_clock_offset_seconds', 'This machine\'s clock minus the cluster\'s; NaN while it is not known', () => membership.clockOffsetMs === null ? NaN : membership.clockOffsetMs / 1000)
+  }
+  addDependencies(metrics, parts.dependencies)
   return metrics
+}
+
+/** Services behind the server: one series a service that is configured. */
+function addDependencies (metrics: MetricsRegistry, read: () => readonly DependencyStatus[]): void {
+  if (read().length === 0) return
+  const by = (member: (status: DependencyStatus) => number) => (): Map<string, number> => new Map(read().map(status => [status.name.toLowerCase(), member(status)]))
+  metrics.gaugeBy('twinfold_dependency_up', '1 up, 0.5 slow, 0 down (its circuit is open)', 'service', by(status => status.state === 'up' ? 1 : status.state === 'slow' ? 0.5 : 0))
+  metrics.gaugeBy('twinfold_dependency_running', 'Calls under way', 'service', by(status => status.running))
+  metrics.gaugeBy('twinfold_dependency_waiting', 'Calls that wait for room', 'service', by(status => status.waiting))
+  metrics.counterBy('twinfold_dependency_calls', 'Calls of the main thread', 'service', by(status => status.calls))
+  metrics.counterBy('twinfold_dependency_failures', 'Calls that failed for the service\'s sake', 'service', by(status => status.failures))
+  metrics.counterBy('twinfold_dependency_rejected', 'Calls refused at once: the circuit was open, or no room', 'service', by(status => status.rejected))
 }
 
 /** The HTTP edge is made after the metrics that it serves, so it is added once it is there. */

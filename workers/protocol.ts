@@ -3,13 +3,59 @@ import type { SegmentRef } from '../src/journal/journal-types.js'
 import type { SliceMark } from '../src/journal/record.js'
 
 /** How a thread opens the store. Plain data: it crosses the thread boundary. */
-export type StoreSpec = { readonly kind: 'embedded', readonly directory: string }
+export type StoreSpec = EmbeddedSpec | ClusterSpec
+export interface EmbeddedSpec { readonly kind: 'embedded', readonly directory: string }
+export interface ClusterSpec {
+  readonly kind: 'cluster'
+  readonly cassandra: CassandraSettings
+  readonly redis: RedisSettings
+  /** Packers write an outbox for the analytics projection. */
+  readonly outbox: boolean
+}
+
+/** How Cassandra is reached. */
+export interface CassandraSettings {
+  /** `host` or `host:port`. */
+  readonly contactPoints: readonly string[]
+  readonly dataCenter: string
+  readonly keyspace: string
+  /** Replicas by data centre, for NetworkTopologyStrategy. */
+  readonly replication: Readonly<Record<string, number>>
+  readonly consistency: 'LOCAL_QUORUM' | 'QUORUM' | 'EACH_QUORUM' | 'LOCAL_ONE'
+  /** '' for none. */
+  readonly user: string
+  readonly password: string
+  readonly tls: boolean
+}
+
+export interface RedisSettings {
+  /** `redis://` or `rediss://`. */
+  readonly url: string
+  /** Before every key and channel, so that installations can share a Redis. */
+  readonly prefix: string
+}
+
+export interface ClickHouseSettings {
+  /** `http://` or `https://`, user and password in it. */
+  readonly url: string
+  readonly database: string
+}
 
 export interface PackTask {
   readonly kind: 'pack'
   readonly journalId: string
   readonly mark: SliceMark
   readonly segments: readonly SegmentRef[]
+}
+
+/** A slice whose newest values go into the hot state alone, because the store does not take it yet. */
+export interface HotTask extends Omit<PackTask, 'kind'> {
+  readonly kind: 'hot'
+}
+
+export interface HotResult {
+  /** All of it was put; else it is left to the packing of the slice. */
+  readonly put: boolean
 }
 
 /** What a device wrote in a slice, for the partition plan; only devices with chunks of their own are named. */
@@ -67,7 +113,10 @@ export interface LatestQuery {
   readonly times: TimeFormat
 }
 
-export type QueryTask = RangeQuery | LatestQuery
+export type QueryTask = (RangeQuery | LatestQuery) & {
+  /** Wall clock, µs, at which the task gives itself up; undefined: never. */
+  readonly deadlineUs?: number
+}
 
 /** The answer as JSON bytes, ready to send: an array of readings (range), an object by metric (latest). */
 export interface QueryResult {
@@ -77,6 +126,8 @@ export interface QueryResult {
   readonly lastTs: number | null
   /** More readings lie beyond `lastTs` in the query's range. */
   readonly more: boolean
+  /** Latest: the store did not answer, and this is what the hot state knows, which need not be all. */
+  readonly source?: 'hot'
 }
 
 /** Turns slabs whose slices are older than `before` into device chunks. */
@@ -87,6 +138,8 @@ export interface MergeTask {
   readonly before: number
   /** Slabs read at most. */
   readonly slabsMax: number
+  /** Sequence of the first merge in the outbox; the task has `slabsMax` of them for itself. Absent: by the worker's clock. */
+  readonly firstSequence?: number
 }
 
 export interface MergeResult {
@@ -96,4 +149,36 @@ export interface MergeResult {
   readonly cpuMs: number
 }
 
-export type PackWorkerTask = PackTask | MergeTask
+export type PackWorkerTask = PackTask | HotTask | MergeTask
+
+/** A piece of a journal's outbox into analytics: the entries of one stream with a sequence in (after, upTo]. */
+export interface ProjectTask {
+  readonly kind: 'project'
+  readonly journalId: string
+  readonly stream: 'pack' | 'merge'
+  readonly after: number
+  readonly upTo: number
+  /** Every point of slices up to this mark is in analytics: merged rows of no younger slice are passed over. */
+  readonly whole: number
+}
+
+export interface ProjectResult {
+  /** Every point of the entries up to this sequence is in; `after` where none is. */
+  readonly cursor: number
+  /** No entry is left in the range. */
+  readonly atEnd: boolean
+  readonly entries: number
+  readonly points: number
+  readonly inserts: number
+  /** Rows whose points were in already. */
+  readonly rowsPassed: number
+  /** Rows that were not where the entry says: merged, sealed or expired since. */
+  readonly rowsMissing: number
+  /** Rows that could not be decoded and were passed over. */
+  readonly damaged: readonly string[]
+  /** Greatest accept stamp of the entries up to `cursor`, µs; 0 where there was none. */
+  readonly newestStamp: number
+  readonly cpuMs: number
+  /** Why it ended early; what comes before `cursor` is in all the same. */
+  readonly failure: { readonly code: string, readonly detail: string } | null
+}

@@ -14,6 +14,16 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now()
 }
 
+/** A node whose wall clock is further than this from the cluster's is not ready (DESIGN 3.8). */
+export const clockOffMsMax = 250
+/** A node that has not been heard of for this long counts as gone. */
+export const nodeLeaseMs = 5000
+/**
+ * A stamp from another node that lies further than this ahead of the wall clock is not believed: following it would carry
+ * one node's wrong clock, or the stamps of a bulk import that ran ahead, into every other journal.
+ */
+export const stampAheadUsMax = (clockOffMsMax + nodeLeaseMs) * 1000
+
 export class StampClock {
   readonly #clock: Clock
   #last: number

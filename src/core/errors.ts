@@ -24,6 +24,7 @@ const table = {
   journal_unavailable: { status: 503, retryable: true, title: 'The journal cannot be written; nothing was accepted' },
   journal_full: { status: 503, retryable: true, title: 'The journal has reached its bound on disk' },
   store_unavailable: { status: 503, retryable: true, title: 'The store does not answer' },
+  analytics_unavailable: { status: 503, retryable: true, title: 'The analytics store does not answer' },
   not_ready: { status: 503, retryable: true, title: 'The server is starting or stopping' },
   format_newer: { status: 500, retryable: false, title: 'The data was written by a newer version of Twinfold' },
   corrupt_data: { status: 500, retryable: false, title: 'Stored data failed its check' },

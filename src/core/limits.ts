@@ -65,6 +65,23 @@ export const deadLettersPerSliceMax = 1000
 /** Payload bytes kept of one dead letter. */
 export const deadLetterPayloadBytesMax = 64 * KIB
 
+/**
+ * While the registry does not answer, what it said last of a tenant, device or credential serves on for this long beyond its
+ * lease (docs/FAILURE-MODES.md): a revocation made through another node may go unseen that long.
+ */
+export const registryStaleMsMax = 15 * 60 * 1000
+/** "There is no such device" (or credential) is remembered this long, so that one just made does not wait. */
+export const unknownLeaseMsMax = 2000
+
+/** Hot state: metrics kept of one device; of a device with more, queries read the store. */
+export const hotMetricsPerDeviceMax = 1000
+/** UTF-8 bytes of a string value that is kept hot; a longer one stays in the store, and is read there. */
+export const hotStringBytesMax = 4 * KIB
+/** A device that nothing was written for in this time leaves the hot state. */
+export const hotKeptMs = 7 * 24 * 3600 * 1000
+/** Longest that the hot state may hold up a slice; what it did not take by then is read from the store. */
+export const hotPutMsMax = 500
+
 function holds (relation: boolean, what: string): void {
   if (!relation) throw new Error(`limits contradict each other: ${what}`)
 }
@@ -75,3 +92,5 @@ holds(recordBytesMax < segmentBytesMax, 'a record fits a segment')
 holds(recordBytesMax <= sliceBytesMax, 'a record fits a slice')
 holds(deadLetterPayloadBytesMax <= mqttPacketBytesMax, 'a dead letter holds at most a packet')
 holds(mqttPacketBytesMax <= mqttInflightBytesMax, 'one packet fits the window')
+holds(metricsPerReadingMax <= hotMetricsPerDeviceMax, 'a reading fits the hot state')
+holds(hotStringBytesMax <= stringValueBytesMax, 'a hot string is a string value')

@@ -2,12 +2,14 @@
  * Credentials and who they stand for. A secret is `twd_` (device token), `twk_` (API key) or `twa_` (platform admin
  * key) and 256 random bits in base64url; the registry knows its SHA-256 only, so a look-up by hash leaks nothing
  * by its timing. Decisions are cached for `leaseMs`: a revoked credential is refused at the latest then, at once on
- * the node that revoked it.
+ * the node that revoked it. While the registry is away, known credentials are served on (lease-cache.ts).
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { systemClock, type Clock } from '../core/clock.js'
+import { registryStaleMsMax } from '../core/limits.js'
 import type { RegistryStore } from '../store/registry.js'
 import type { Credential, Principal, Role } from '../tenancy/model.js'
+import { LeaseCache } from './lease-cache.js'
 
 const prefixes: Record<Role, string> = { device: 'twd_', admin: 'twa_', operator: 'twk_', application: 'twk_', viewer: 'twk_' }
 
@@ -25,39 +27,52 @@ export function newCredential (role: Role, tenant: string | null, device: string
   return { secret, credential: { hash: hashSecret(secret), id, role, tenant, device, label, createdAt: nowUs } }
 }
 
-export class Authenticator {
-  readonly #registry: RegistryStore
-  readonly #cache: LRUCache<string, { principal: Principal | null }>
+export interface AuthenticatorOptions {
+  readonly leaseMs: number
+  readonly cachedMax: number
+  /** Default: the system's. */
+  readonly clock?: Pick<Clock, 'monotonicMs'>
+}
 
-  constructor (registry: RegistryStore, options: { leaseMs: number, cachedMax: number }) {
+export class Authenticator {
+  readonly #registry: Pick<RegistryStore, 'getCredential' | 'getTenant'>
+  readonly #answers: LeaseCache<Principal | null>
+
+  constructor (registry: Pick<RegistryStore, 'getCredential' | 'getTenant'>, { leaseMs, cachedMax, clock = systemClock }: AuthenticatorOptions) {
     this.#registry = registry
-    this.#cache = new LRUCache({ max: options.cachedMax, ttl: options.leaseMs })
+    this.#answers = new LeaseCache<Principal | null>({
+      leaseMs, rememberedMax: cachedMax, monotonicMs: () => clock.monotonicMs(), staleMsMax: registryStaleMsMax, isUnknown: principal => principal === null
+    })
   }
 
   /** The cached answer: undefined where the registry must be asked. */
   cached (secret: string): Principal | null | undefined {
-    return this.#cache.get(secret)?.principal
+    return this.#answers.peek(secret)
   }
 
-  /** The principal of a secret; null when it is unknown, revoked, or its tenant is disabled. */
+  /**
+   * The principal of a secret; null when it is unknown, revoked, or its tenant is disabled.
+   * @throws TwinfoldError `store_unavailable` where the registry does not answer and the secret was not seen lately.
+   */
   async authenticate (secret: string): Promise<Principal | null> {
     if (secret.length < 20 || secret.length > 100) return null
-    const cached = this.#cache.get(secret)
-    if (cached !== undefined) return cached.principal
-    const credential = await this.#registry.getCredential(hashSecret(secret))
-    let principal: Principal | null = null
-    if (credential !== null) {
-      const tenant = credential.tenant === null ? null : await this.#registry.getTenant(credential.tenant)
-      if (credential.tenant === null || (tenant !== null && !tenant.disabled)) {
-        principal = { credentialId: credential.id, role: credential.role, tenant: credential.tenant, device: credential.device }
-      }
-    }
-    this.#cache.set(secret, { principal })
-    return principal
+    return await this.#answers.get(secret, async () => await this.#ask(secret))
   }
 
-  /** Forgets cached decisions, after a credential, device or tenant was changed on this node. */
-  forget (): void {
-    this.#cache.clear()
+  /**
+   * Forgets cached decisions about the principals that are wanted (default: about all), after a credential, device or tenant
+   * was changed on this node. Decisions against unknown secrets go in any case.
+   */
+  forget (wanted: (principal: Principal) => boolean = () => true): void {
+    this.#answers.forgetWhere(principal => principal === null || wanted(principal))
+  }
+
+  async #ask (secret: string): Promise<Principal | null> {
+    const credential = await this.#registry.getCredential(hashSecret(secret))
+    if (credential === null) return null
+    const principal: Principal = { credentialId: credential.id, role: credential.role, tenant: credential.tenant, device: credential.device }
+    if (credential.tenant === null) return principal
+    const tenant = await this.#registry.getTenant(credential.tenant)
+    return tenant === null || tenant.disabled ? null : principal
   }
 }

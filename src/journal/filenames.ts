@@ -7,6 +7,10 @@
 const baseDigits = 14
 const segmentPattern = /^([0-9a-f]{16})-([0-9a-f]{14})\.segment$/
 
+/** The note of an adoption (adoption.ts), and the one that is being written. */
+export const adoptionFileName = 'adopted.json'
+export const adoptionFileNames: readonly string[] = [adoptionFileName, `${adoptionFileName}.new`]
+
 /** `<journalId>-<base>.segment`, both in lower-case hex; names of one journal sort by position. */
 export function segmentFileName (journalId: string, base: number): string {
   return `${journalId}-${base.toString(16).padStart(baseDigits, '0')}.segment`

@@ -21,7 +21,7 @@ export interface AppendOptions {
   readonly body: Buffer
   /** Messages in the body; that many stamps are taken. */
   readonly messages: number
-  /** A stamp to use instead of a new one (replay of a dead letter). */
+  /** A stamp to use instead of a new one (replay of a dead letter, a request that reserved its stamp). */
   readonly stamp?: number
 }
 
@@ -41,6 +41,12 @@ export interface Journal {
   readonly unmarkedBytes: number
   /** Position after the last durable record. */
   readonly durableEnd: number
+  /** Position after the last record that was appended, durable or not: it is packed once the packer's cursor is there. */
+  readonly appendedEnd: number
+  /** Reserves consecutive stamps for a record that is appended later, and returns the first, µs (DESIGN 3.8). */
+  takeStamps(count: number): number
+  /** Moves the stamps past one that was given elsewhere. The caller has made sure that it is not beyond belief. */
+  observeStamp(stampUs: number): void
   /** Bytes of segments on disk. */
   readonly diskBytes: number
   /** Files that hold [from, to), in order, for a worker to read. */

@@ -10,6 +10,7 @@ import { TwinfoldError } from '../core/errors.js'
 import { invariant } from '../core/invariant.js'
 import { recordBytesMax, segmentBytesMax, sliceBytesMax } from '../core/limits.js'
 import type { Log } from '../core/log.js'
+import { assertNotAdopted } from './adoption.js'
 import type { CommitGroup } from './commit-group.js'
 import { nodeFileSystem, type JournalFileSystem } from './file-system.js'
 import { GroupCommit, type GroupCommitOwner } from './group-commit.js'
@@ -56,16 +57,19 @@ export interface JournalOptions {
   readonly retryMs?: number
   readonly probeBytes?: number
   readonly fileSystem?: JournalFileSystem
+  /** Opens a journal that is being adopted as well. Default false: it is refused (adoption.ts). */
+  readonly adopting?: boolean
   /** Source of the journal's id. */
   readonly random?: (bytes: number) => Buffer
 }
 
 /**
  * Recovers the journal in a directory, or begins one, and opens a new segment.
- * @throws TwinfoldError `format_newer`, `corrupt_data`; the file system's error where the directory cannot be used. When
+ * @throws TwinfoldError `format_newer`, `corrupt_data`, `already_exists` (it was adopted); the file system's error where the directory cannot be used. When
  * the disk is full or fails, the journal opens in state 'failed' and tries again.
  */
 export async function openJournal (options: JournalOptions): Promise<JournalFiles> {
+  if (options.adopting !== true) assertNotAdopted(options.directory)
   const random = options.random ?? randomBytes
   const found = await recoverJournal(options.directory, options.cursorOf ?? (() => null), () => random(8).toString('hex'), options.log)
   const journal = new JournalFiles(options, found)
@@ -155,11 +159,14 @@ export class JournalFiles implements Journal {
   get state (): JournalState { return this.#state }
   get unmarkedBytes (): number { return this.#slice.bytes }
   get durableEnd (): number { return this.#commit.durableEnd }
+  get appendedEnd (): number { return this.#commit.position }
   get diskBytes (): number { return this.#segments.bytes }
   /** Bytes of records that are appended and not durable yet. */
   get waitingBytes (): number { return this.#commit.waitingBytes }
   /** Greatest stamp given out, µs. */
   get stampLast (): number { return this.#stamps.last }
+
+  takeStamps (count: number): number { return this.#stamps.take(count) }
 
   /** Moves the stamps past one seen from another node (DESIGN 3.8). */
   observeStamp (stampUs: number): void { this.#stamps.observe(stampUs) }

@@ -29,7 +29,12 @@ export const RecordFlags = {
   /** The principal is a gateway: topics may name its registered devices, already checked at the gate. */
   gateway: 2,
   /** A replay of a dead letter: its stamp is the original one. */
-  replay: 4
+  replay: 4,
+  /**
+   * The stamp was reserved before, and other journals may hold the same request under it: readings without `ts` get stamp
+   * plus index exactly, whatever else is in the slice, so that they are the same points in every journal.
+   */
+  reserved: 8
 } as const
 
 /** Who sent a record. All strings are ASCII. */

@@ -7,7 +7,7 @@ import { closeSync, fdatasyncSync, ftruncateSync, mkdirSync, openSync, readFileS
 import { join } from 'node:path'
 import { TwinfoldError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import { parseSegmentFileName, segmentFileName } from './filenames.js'
+import { adoptionFileNames, parseSegmentFileName, segmentFileName } from './filenames.js'
 import { RecoveredSlices } from './recover-slices.js'
 import type { SliceMark } from './record.js'
 import { decodeSegmentHeader, segmentHeaderBytes, type SegmentHeader } from './segment-header.js'
@@ -73,6 +73,7 @@ function listSegments (directory: string, log: Log): { journalId: string | null,
   const files: SegmentFile[] = []
   let journalId: string | null = null
   for (const name of readdirSync(directory).sort()) {
+    if (adoptionFileNames.includes(name)) continue
     const parsed = parseSegmentFileName(name)
     if (parsed === null) {
       log.warn({ directory, name }, 'a file that is not a segment stands in the journal directory')

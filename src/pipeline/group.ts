@@ -94,7 +94,7 @@ export function groupSlice (table: SliceTable, order: Int32Array, starts: Int32A
     const bytes = encodeSlab(slab.devices, buildChunk(table, Int32Array.from(slab.rows), 0, slab.rows.length))
     grouped.bytesOut += bytes.length
     grouped.slabs.push({
-      tenant: slab.tenant, shard: slab.shard, minute: slab.minute, slice: context.slice, bytes, retentionDays: context.retentionDaysOf(slab.tenant)
+      tenant: slab.tenant, shard: slab.shard, minute: slab.minute, slice: context.slice, stamp: context.stamp, bytes, retentionDays: context.retentionDaysOf(slab.tenant)
     })
   }
   return grouped

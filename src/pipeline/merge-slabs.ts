@@ -4,6 +4,7 @@
  * point's accept stamp and carry the id of the newest slice they contain; a merge that is repeated after a crash finds the slabs
  * again or finds them gone. Points that stand twice stay so and are joined by the reader.
  */
+import { hash32 } from '../core/ids.js'
 import { usPerDay, type Chunk, type Column } from '../core/reading.js'
 import { decodeSlabRows, readSlabDirectory } from '../series/codec.js'
 import type { PartitionPlan } from '../series/partition-plan.js'
@@ -16,8 +17,15 @@ import type { TaskLookup } from './task-lookup.js'
 
 type StoredSlab = SlabRow & RetentionClass
 
-/** `part` of merged rows: apart from the parts that packing gives out. */
+/**
+ * `part` of merged rows, from here on: apart from the parts that packing gives out, and from those of a merge of other slabs
+ * whose newest slice is the same. A merge of the same slabs, repeated, writes the same rows again.
+ */
 const mergedPart = 1_000_000
+
+function firstPartOf (slabs: readonly StoredSlab[]): number {
+  return mergedPart + hash32(slabs.map(slab => `${slab.minute}:${slab.slice.mark}`).join()) % 2 ** 31
+}
 /** Slab bytes that are merged in one go: bounds the staging table. */
 const groupBytesMax = 8 * 1024 * 1024
 
@@ -25,11 +33,14 @@ export interface SlabMergeOptions {
   readonly store: Store
   readonly plans: TaskLookup<PartitionPlan>
   readonly monotonicMs: () => number
+  /** Wall clock, µs: numbers the merges in the outbox. */
+  readonly nowUs: () => number
 }
 
 export class SlabMerge {
   readonly #options: SlabMergeOptions
   readonly #table = new SliceTable()
+  #lastSequence = 0
 
   constructor (options: SlabMergeOptions) {
     this.#options = options
@@ -41,10 +52,15 @@ export class SlabMerge {
     const result = { slabs: 0, chunkRows: 0, readings: 0 }
     let group: StoredSlab[] = []
     let groupBytes = 0
+    let written = 0
     const flush = async (): Promise<void> => {
       if (group.length === 0) return
       const { chunks } = await this.#mergeGroup(group)
-      await store.raw.replaceSlabs(group, { chunks, slabs: [], seen: [] })
+      // Merges are numbered in the order in which they are written, whichever thread writes them: a projection follows that order.
+      this.#lastSequence = task.firstSequence === undefined ? Math.max(this.#lastSequence + 1, this.#options.nowUs()) : task.firstSequence + written
+      written++
+      const outbox = { journalId: group[0].slice.journalId, stream: 'merge', sequence: this.#lastSequence } as const
+      await store.raw.replaceSlabs(group, { chunks, slabs: [], seen: [], outbox })
       result.slabs += group.length
       result.chunkRows += chunks.length
       result.readings += this.#table.rows
@@ -75,7 +91,7 @@ export class SlabMerge {
     plans.begin()
     await plans.load(table.devices)
     return groupSlice(table, order, starts, {
-      slice: { journalId, mark }, stamp, seen: null, denseReadingsMin: 1, firstPart: mergedPart, retentionDaysOf: () => retentionDays,
+      slice: { journalId, mark }, stamp, seen: null, denseReadingsMin: 1, firstPart: firstPartOf(slabs), retentionDaysOf: () => retentionDays,
       planOf: deviceKey => plans.get(deviceKey)
     })
   }

@@ -1,6 +1,7 @@
 /** The packer threads (piscina). A task that throws or whose thread dies is the packer's to repeat. */
 import { Piscina } from 'piscina'
-import type { MergeResult, MergeTask, PackResult, PackTask, PackWorkerTask, StoreSpec } from '../../workers/protocol.js'
+import { resultOf, type Outcome } from '../core/outcome.js'
+import type { HotResult, HotTask, MergeResult, MergeTask, PackResult, PackTask, PackWorkerTask, StoreSpec } from '../../workers/protocol.js'
 
 export interface PackPoolOptions {
   readonly store: StoreSpec
@@ -11,7 +12,7 @@ export interface PackPoolOptions {
 
 export class PackPool {
   readonly threads: number
-  readonly #pool: Piscina<PackWorkerTask, PackResult | MergeResult>
+  readonly #pool: Piscina<PackWorkerTask, Outcome<PackResult | HotResult | MergeResult>>
 
   constructor (options: PackPoolOptions) {
     this.threads = options.threads
@@ -20,18 +21,22 @@ export class PackPool {
       workerData: { store: options.store, leaseMs: options.leaseMs },
       minThreads: options.threads,
       maxThreads: options.threads,
-      // The packer hands over no more than it has threads and one merge; the bound is for the day it is wrong.
-      maxQueue: options.threads + 2,
+      // No more is handed over than a slice a thread, one slice for the hot state and one merge; the bound is for the day that is wrong.
+      maxQueue: options.threads + 3,
       atomics: 'disabled'
     })
   }
 
   async pack (task: PackTask): Promise<PackResult> {
-    return await this.#pool.run(task) as PackResult
+    return resultOf(await this.#pool.run(task)) as PackResult
+  }
+
+  async packHot (task: HotTask): Promise<HotResult> {
+    return resultOf(await this.#pool.run(task)) as HotResult
   }
 
   async merge (task: MergeTask): Promise<MergeResult> {
-    return await this.#pool.run(task) as MergeResult
+    return resultOf(await this.#pool.run(task)) as MergeResult
   }
 
   /** Waits for the running tasks. */

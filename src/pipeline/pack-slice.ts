@@ -1,30 +1,23 @@
 /**
- * One slice of the journal into rows of the store: read, check, decode, group, write (DESIGN 3). Runs in a worker thread.
- * The outcome depends on the slice, the tenants' settings and the plans in force at its stamps alone, and every row has a key
- * derived from the slice, so a slice that is packed again (crash, retry, second worker) writes the same rows again.
+ * One slice of the journal into rows of the store: decode, group, write (DESIGN 3). Runs in a worker thread. The outcome depends
+ * on the slice, the tenants' settings and the plans in force at its stamps alone, and every row has a key derived from the
+ * slice, so a slice that is packed again (crash, retry, second worker) writes the same rows again.
  *
  * Order of writes: chunks with their marks, then dead letters and idempotency keys; the caller advances the cursor only
- * after all of them (INVARIANTS 1, 3).
+ * after all of them (INVARIANTS 1, 3). The newest values go into the hot state beside the rows; where they did not, it is
+ * distrusted before the slice counts as packed.
  */
-import { LRUCache } from 'lru-cache'
-import { deadLettersPerSliceMax, futureUsMax } from '../core/limits.js'
-import { usPerDay } from '../core/reading.js'
-import { decodeIdentity, RecordFlags, RecordKind, type RecordIdentity } from '../journal/record.js'
-import { readSlice, scanRecords, type RecordView } from '../journal/segment-scan.js'
+import { randomUUID } from 'node:crypto'
 import type { PartitionPlan } from '../series/partition-plan.js'
-import { refusedToDeadLetter } from '../store/dead-letter-row.js'
-import type { DeadLetter, DeadLetterReason } from '../store/dead-letter-store.js'
-import type { IdempotencyRecord } from '../store/small-stores.js'
+import { changeHotGeneration } from '../store/hot-generation.js'
 import type { Store } from '../store/store.js'
-import { retentionDaysAt, type Tenant } from '../tenancy/model.js'
-import type { PackResult, PackTask } from '../../workers/protocol.js'
-import { BodyDecoder } from './decode/body.js'
-import type { DecodeContext } from './decode/decode-types.js'
-import { forEachPublish } from './decode/publish-run.js'
-import { denseDevices, groupSlice, orderByDevice, splitDeviceKey } from './group.js'
+import type { HotResult, HotTask, PackResult, PackTask } from '../../workers/protocol.js'
+import { denseDevices, groupSlice, orderByDevice, type GroupedSlice } from './group.js'
+import { newestValues } from './hot-newest.js'
+import { HotWriter } from './hot-writer.js'
 import { SeenCache } from './seen-cache.js'
-import { SliceTable } from './slice-table.js'
-import { TaskLookup } from './task-lookup.js'
+import { SliceDecoder } from './slice-decoder.js'
+import type { TaskLookup } from './task-lookup.js'
 
 export interface SlicePackerOptions {
   readonly store: Store
@@ -32,326 +25,82 @@ export interface SlicePackerOptions {
   /** How long a tenant or the existence of a device may be remembered, milliseconds. */
   readonly leaseMs: number
   readonly monotonicMs: () => number
-}
-
-interface PendingRecord {
-  readonly kind: RecordKind
-  readonly flags: number
-  readonly identity: RecordIdentity
-  readonly stamp: number
-  readonly position: number
-  readonly buffer: Buffer
-  readonly bodyStart: number
-  readonly bodyEnd: number
-}
-
-interface Tally {
-  messages: number
-  readonly letters: DeadLetter[]
-  readonly lettersByTenant: Map<string, number>
-  readonly refused: Map<string, number>
-}
-
-/** State of decoding one record; reused, so that nothing is allocated per message. */
-class RecordContext implements DecodeContext {
-  tenant = ''
-  device = ''
-  deviceNumber = -1
-  multiDevice = false
-  stamp = 0
-  oldestTs = 0
-  newestTs = 0
-  source: 'mqtt' | 'http' = 'mqtt'
-  kind: RecordKind = RecordKind.bodyAuto
-  /**
-   * Between stamp and part in the id of a dead letter. A replay has the stamp of the letter that it replays; the record's
-   * position keeps its own letters apart from that one, which is deleted after the replay.
-   */
-  letterMark = ''
-  /** Index of the refused part inside its message, for the dead letter's id. */
-  refusedParts = 0
-  readonly lastUnstamped = new Map<number, number>()
-  readonly table: SliceTable
-  readonly deviceAllowed: (device: string) => boolean
-  readonly refuse: (reason: DeadLetterReason, detail: string, device: string, payload: Uint8Array) => void
-
-  constructor (table: SliceTable, deviceAllowed: (context: RecordContext, device: string) => boolean,
-    refuse: (context: RecordContext, reason: DeadLetterReason, detail: string, device: string, payload: Uint8Array) => void) {
-    this.table = table
-    this.deviceAllowed = device => deviceAllowed(this, device)
-    this.refuse = (reason, detail, device, payload) => { refuse(this, reason, detail, device, payload) }
-  }
+  /** Names a generation of the hot state; never the same twice. Default: random. */
+  readonly newGeneration?: () => string
 }
 
 export class SlicePacker {
   readonly #store: Store
-  readonly #table = new SliceTable()
-  readonly #decoder: BodyDecoder
+  readonly #decoder: SliceDecoder
+  readonly #hot: HotWriter | null
   readonly #seen = new SeenCache({ devicesMax: 200_000 })
   #seenEpoch = 0
-  readonly #tenants: TaskLookup<Tenant | 'unknown'>
   readonly #plans: TaskLookup<PartitionPlan>
-  /** `tenant \0 device` to whether it is registered. */
-  readonly #devices: TaskLookup<boolean>
-  readonly #identities = new LRUCache<string, RecordIdentity>({ max: 50_000 })
-  readonly #context: RecordContext
-  #missing = new Set<string>()
-  #tally: Tally = newTally()
   readonly #monotonicMs: () => number
+  readonly #newGeneration: () => string
 
   constructor (options: SlicePackerOptions) {
-    this.#store = options.store
-    this.#monotonicMs = options.monotonicMs
-    this.#decoder = new BodyDecoder(this.#table)
-    const { store, leaseMs } = options
-    this.#tenants = new TaskLookup(async id => await store.getTenant(id) ?? 'unknown', { leaseMs, rememberedMax: 10_000 })
+    const { store, monotonicMs } = options
+    this.#store = store
+    this.#monotonicMs = monotonicMs
+    this.#decoder = new SliceDecoder(store, options)
+    this.#hot = store.hot === null ? null : new HotWriter({ hot: store.hot, monotonicMs })
     this.#plans = options.plans
-    this.#devices = new TaskLookup(async key => {
-      const { tenant, device } = splitDeviceKey(key)
-      return await store.getDevice(tenant, device) !== null
-    }, { leaseMs: leaseMs * 6, rememberedMax: 500_000 })
-    this.#context = new RecordContext(this.#table,
-      (context, device) => this.#deviceAllowed(context, device),
-      (context, reason, detail, device, payload) => { this.#refuse(context, reason, detail, device, payload) })
+    this.#newGeneration = options.newGeneration ?? randomUUID
   }
 
   async pack (task: PackTask): Promise<PackResult> {
     const cpuStart = this.#monotonicMs()
-    this.#table.reset()
-    if (this.#table.epoch !== this.#seenEpoch) {
+    const { table } = this.#decoder
+    const { letters, keys, ...decoded } = await this.#decoder.decode(task)
+    if (table.epoch !== this.#seenEpoch) {
       this.#seen.clear()
-      this.#seenEpoch = this.#table.epoch
+      this.#seenEpoch = table.epoch
     }
-    this.#tally = newTally()
-    this.#context.lastUnstamped.clear()
-    for (const lookup of [this.#tenants, this.#plans, this.#devices]) lookup.begin()
-    const { records, damaged, bytesIn } = this.#readRecords(task)
-    await this.#tenants.load(records.map(record => record.identity.tenant))
-    const keys: IdempotencyRecord[] = []
-    for (const record of records) {
-      if (record.identity.idempotencyKey !== '') {
-        const { tenant, idempotencyKey, fingerprint } = record.identity
-        keys.push({ tenant, key: idempotencyKey, fingerprint, stamp: record.stamp })
-      }
-      await this.#decodeRecord(record)
-    }
-    const { order, starts } = orderByDevice(this.#table)
-    const slice = { journalId: task.journalId, mark: task.mark.to }
-    await this.#plans.load(denseDevices(this.#table, starts).map(number => this.#table.devices[number]))
-    const grouped = groupSlice(this.#table, order, starts, {
-      slice,
+    const { order, starts } = orderByDevice(table)
+    this.#plans.begin()
+    await this.#plans.load(denseDevices(table, starts).map(number => table.devices[number]))
+    const grouped = groupSlice(table, order, starts, {
+      slice: { journalId: task.journalId, mark: task.mark.to },
       stamp: task.mark.stamp,
       seen: this.#seen,
       planOf: deviceKey => this.#plans.get(deviceKey),
-      // Only readings of known tenants are in the table.
-      retentionDaysOf: tenant => retentionDaysAt(this.#tenants.get(tenant) as Tenant, task.mark.stamp)
+      retentionDaysOf: tenant => this.#decoder.retentionDaysOf(tenant, task.mark.stamp)
     })
     const cpuMs = this.#monotonicMs() - cpuStart
+    await this.#write(task, grouped)
+    if (letters.length > 0) await this.#store.putDeadLetters(letters)
+    if (keys.length > 0) await this.#store.putIdempotency(keys)
+    return {
+      ...decoded,
+      readings: table.rows,
+      points: table.points,
+      bytesOut: grouped.bytesOut,
+      chunkRows: grouped.chunks.length,
+      slabRows: grouped.slabs.length,
+      loads: grouped.chunks.map(row => ({ tenant: row.tenant, device: row.device, bytes: row.bytes.length + 80, rows: 1 })),
+      cpuMs
+    }
+  }
+
+  /** A slice for the hot state alone, while it cannot be packed. What is not put now is put when it is packed. */
+  async packHot (task: HotTask): Promise<HotResult> {
+    if (this.#hot === null) return { put: true }
+    await this.#decoder.decode(task)
+    return { put: await this.#hot.put(newestValues(this.#decoder.table, task.journalId)) }
+  }
+
+  async #write (task: PackTask, grouped: GroupedSlice): Promise<void> {
+    const hot = this.#hot === null ? true : this.#hot.put(newestValues(this.#decoder.table, task.journalId))
     try {
-      await this.#store.raw.writeHead(grouped)
+      await this.#store.raw.writeHead({ ...grouped, outbox: { journalId: task.journalId, stream: 'pack', sequence: task.mark.to } })
     } catch (error) {
       // The repetition must write the `seen` rows again that this attempt took for written.
       this.#seen.clear()
       throw error
+    } finally {
+      await hot
     }
-    if (this.#tally.letters.length > 0) await this.#store.putDeadLetters(this.#tally.letters)
-    if (keys.length > 0) await this.#store.putIdempotency(keys)
-    return {
-      records: records.length,
-      messages: this.#tally.messages,
-      readings: this.#table.rows,
-      points: this.#table.points,
-      bytesIn,
-      bytesOut: grouped.bytesOut,
-      chunkRows: grouped.chunks.length,
-      slabRows: grouped.slabs.length,
-      refused: [...this.#tally.refused],
-      loads: grouped.chunks.map(row => ({ tenant: row.tenant, device: row.device, bytes: row.bytes.length + 80, rows: 1 })),
-      cpuMs,
-      damaged
-    }
+    if (!await hot) await changeHotGeneration(this.#store, this.#newGeneration)
   }
-
-  #readRecords (task: PackTask): { records: PendingRecord[], damaged: PackResult['damaged'], bytesIn: number } {
-    const records: PendingRecord[] = []
-    const damaged: { path: string, position: number }[] = []
-    let bytesIn = 0
-    for (const piece of readSlice(task.segments, task.mark.from, task.mark.to)) {
-      const visit = (view: RecordView): void => {
-        if (view.kind === RecordKind.mark) return
-        bytesIn += view.bodyEnd - view.bodyStart
-        records.push({
-          kind: view.kind,
-          flags: view.flags,
-          identity: this.#identity(piece.buffer, view.identityStart, view.identityEnd),
-          stamp: view.stamp,
-          position: view.position,
-          buffer: piece.buffer,
-          bodyStart: view.bodyStart,
-          bodyEnd: view.bodyEnd
-        })
-      }
-      for (const damage of scanRecords(piece.buffer, piece.base, piece.from, piece.to, task.journalId, visit, piece.segmentBase)) {
-        damaged.push({ path: piece.path, position: damage.position })
-      }
-    }
-    return { records, damaged, bytesIn }
-  }
-
-  /** Identities repeat from record to record (one per connection), but those with an idempotency key never do. */
-  #identity (buffer: Buffer, start: number, end: number): RecordIdentity {
-    const text = buffer.toString('latin1', start, end)
-    let identity = this.#identities.get(text)
-    if (identity === undefined) {
-      identity = decodeIdentity(buffer.subarray(start, end))
-      if (identity.idempotencyKey === '') this.#identities.set(text, identity)
-    }
-    return identity
-  }
-
-  /** Decodes a record; where it names devices not known yet, looks them up and decodes it once more from the same state. */
-  async #decodeRecord (record: PendingRecord): Promise<void> {
-    const mayAsk = record.identity.device === '' || (record.flags & RecordFlags.multiDevice) !== 0
-    if (!mayAsk) {
-      this.#decodeNow(record)
-      return
-    }
-    const undo = this.#checkpoint()
-    this.#missing.clear()
-    this.#decodeNow(record)
-    if (this.#missing.size === 0) return
-    await this.#devices.load(this.#missing)
-    this.#missing.clear()
-    undo()
-    this.#decodeNow(record)
-  }
-
-  #checkpoint (): () => void {
-    const { rows, points } = this.#table
-    const tally = this.#tally
-    const letters = tally.letters.length
-    const { messages } = tally
-    const refused = new Map(tally.refused)
-    const lettersByTenant = new Map(tally.lettersByTenant)
-    const lastUnstamped = new Map(this.#context.lastUnstamped)
-    return () => {
-      this.#table.rows = rows
-      this.#table.points = points
-      tally.letters.length = letters
-      tally.messages = messages
-      restore(tally.refused, refused)
-      restore(tally.lettersByTenant, lettersByTenant)
-      restore(this.#context.lastUnstamped, lastUnstamped)
-    }
-  }
-
-  #decodeNow (record: PendingRecord): void {
-    const context = this.#context
-    const { identity } = record
-    const tenant = this.#tenants.get(identity.tenant)
-    context.tenant = identity.tenant
-    context.source = record.kind === RecordKind.mqttPublishes ? 'mqtt' : 'http'
-    context.kind = record.kind === RecordKind.mqttPublishes ? RecordKind.bodyAuto : record.kind
-    context.stamp = record.stamp
-    context.letterMark = (record.flags & RecordFlags.replay) === 0 ? '' : `r${record.position}-`
-    context.refusedParts = 0
-    if (tenant === 'unknown') {
-      // The tenant was deleted after the gate had accepted: there is nobody left to keep a dead letter for.
-      this.#count(identity.tenant, 'device_unknown')
-      return
-    }
-    context.oldestTs = record.stamp - retentionDaysAt(tenant, record.stamp) * usPerDay
-    context.newestTs = record.stamp + futureUsMax
-    context.multiDevice = (record.flags & RecordFlags.multiDevice) !== 0
-    if (record.kind === RecordKind.mqttPublishes) {
-      this.#decodePublishes(record)
-    } else {
-      this.#setDevice(identity.device)
-      this.#decodeBody(record.buffer, record.bodyStart, record.bodyEnd)
-    }
-  }
-
-  #setDevice (device: string): void {
-    this.#context.device = device
-    this.#context.deviceNumber = device === '' ? -1 : this.#table.deviceNumber(this.#context.tenant, device)
-  }
-
-  #decodePublishes (record: PendingRecord): void {
-    const context = this.#context
-    const { buffer } = record
-    let lastTopicStart = -1
-    let lastTopicEnd = -1
-    let allowed = true
-    const brokenAt = forEachPublish(buffer, record.bodyStart, record.bodyEnd, (topicStart, topicEnd, payloadStart, payloadEnd) => {
-      if (lastTopicStart === -1 || !sameBytes(buffer, lastTopicStart, lastTopicEnd, topicStart, topicEnd)) {
-        lastTopicStart = topicStart
-        lastTopicEnd = topicEnd
-        const topic = buffer.toString('latin1', topicStart, topicEnd)
-        const device = topic === 'telemetry' ? record.identity.device : topic.slice(8, topic.lastIndexOf('/'))
-        this.#setDevice(device)
-        // A device's own topic and a gateway's children were checked at the gate; an application's are checked here.
-        allowed = record.identity.device !== '' || this.#deviceAllowed(context, device)
-      }
-      context.refusedParts = 0
-      if (allowed) this.#decodeBody(buffer, payloadStart, payloadEnd)
-      else this.#refuse(context, 'device_unknown', `no device '${context.device}' is registered; create it with POST /api/v1/devices`, context.device, buffer.subarray(payloadStart, payloadEnd))
-      context.stamp++
-    })
-    if (brokenAt >= 0) {
-      this.#setDevice(record.identity.device)
-      this.#refuse(context, 'packet_invalid', 'the journal holds no whole PUBLISH here; the rest of the record was passed over', context.device, buffer.subarray(brokenAt, record.bodyEnd))
-    }
-  }
-
-  #decodeBody (buffer: Buffer, from: number, to: number): void {
-    const context = this.#context
-    this.#tally.messages++
-    const { rows, points } = this.#table
-    try {
-      this.#decoder.decode(context.kind, buffer, from, to, context)
-    } catch (error) {
-      // A fault of ours must not stop the slice: the message is kept for a replay after the fault is mended.
-      this.#table.rows = rows
-      this.#table.points = points
-      this.#refuse(context, 'worker_failed', `decoding failed: ${(error as Error).message}`, context.device, buffer.subarray(from, to))
-    }
-  }
-
-  #deviceAllowed (context: RecordContext, device: string): boolean {
-    const key = `${context.tenant}\0${device}`
-    const known = this.#devices.peek(key)
-    if (known !== undefined) return known
-    this.#missing.add(key)
-    return true
-  }
-
-  #count (tenant: string, reason: DeadLetterReason): void {
-    const key = `${tenant}\0${reason}`
-    this.#tally.refused.set(key, (this.#tally.refused.get(key) ?? 0) + 1)
-  }
-
-  #refuse (context: RecordContext, reason: DeadLetterReason, detail: string, device: string, payload: Uint8Array): void {
-    this.#count(context.tenant, reason)
-    const part = context.refusedParts++
-    const kept = this.#tally.lettersByTenant.get(context.tenant) ?? 0
-    if (kept >= deadLettersPerSliceMax) return
-    this.#tally.lettersByTenant.set(context.tenant, kept + 1)
-    const { tenant, stamp, source, kind: format, multiDevice } = context
-    this.#tally.letters.push(refusedToDeadLetter({ tenant, stamp, index: `${context.letterMark}${part}`, reason, detail, device, source, format, multiDevice, payload }))
-  }
-}
-
-function restore<K, V> (map: Map<K, V>, saved: ReadonlyMap<K, V>): void {
-  map.clear()
-  for (const [key, value] of saved) map.set(key, value)
-}
-
-function newTally (): Tally {
-  return { messages: 0, letters: [], lettersByTenant: new Map(), refused: new Map() }
-}
-
-function sameBytes (buffer: Buffer, aStart: number, aEnd: number, bStart: number, bEnd: number): boolean {
-  if (aEnd - aStart !== bEnd - bStart) return false
-  for (let i = aStart, j = bStart; i < aEnd; i++, j++) if (buffer[i] !== buffer[j]) return false
-  return true
 }

@@ -3,10 +3,14 @@
  * without gaps, and releases segments (DESIGN 3.1). At most `threads` slices are packed side by side; a slice that fails is
  * repeated with a growing pause for as long as it takes, because what it holds was acknowledged (INVARIANTS 1).
  *
+ * While the store does not take slices, they are still closed about once a second, so that the hot state can follow
+ * (hot-follower.ts) and what waits is packed in pieces later; at most `stuckSlicesMax` of them wait, then they grow instead.
+ *
  * A slice takes what has gathered since the last one: when idle a slice is closed every `sliceIntervalMs`, under load as
  * soon as a thread is free, so slices grow with the load and rows per point fall.
  */
 import type { Clock } from '../core/clock.js'
+import { TwinfoldError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Journal } from '../journal/journal-types.js'
 import type { SliceMark } from '../journal/record.js'
@@ -26,6 +30,9 @@ export interface PackerOptions {
 }
 
 const retryPauseMsMax = 5000
+/** Between two slices, and most that wait, while the store does not take them. */
+const stuckSliceIntervalMs = 1000
+const stuckSlicesMax = 3600
 /** Name of the cursor that survives SIGKILL; `packedDurably` additionally survives power loss. */
 export const packedCursor = 'packed'
 
@@ -33,6 +40,8 @@ export class Packer {
   readonly #options: PackerOptions
   readonly #pending: SliceMark[] = []
   readonly #running = new Set<number>()
+  /** Running slices that the store did not take at the last attempt, by position. */
+  readonly #refused = new Set<number>()
   /** Marks that are done while an earlier one is not, by position. */
   readonly #done = new Map<number, SliceMark>()
   /** Order in which the cursor passes the marks. */
@@ -73,6 +82,14 @@ export class Packer {
     return Math.max(0, journal.durableEnd - this.#cursor)
   }
 
+  /** The store does not take slices now: of those that run, none got through at its last attempt, and not for a fault of ours. */
+  get stuck (): boolean { return this.#running.size > 0 && this.#refused.size === this.#running.size }
+
+  /** Closed slices after the position that are not packed, in order of the journal. */
+  unpackedAfter (position: number): readonly SliceMark[] {
+    return this.#order.filter(mark => mark.to > position && !this.#done.has(mark.to))
+  }
+
   open (): void {
     this.#timer = setInterval(() => { this.#tick() }, Math.max(5, this.#options.sliceIntervalMs / 4))
     this.#start()
@@ -86,8 +103,12 @@ export class Packer {
 
   #tick (): void {
     if (this.#marking || this.#options.journal.unmarkedBytes === 0) return
-    if (this.#pending.length > 0 || this.#running.size >= this.#options.pool.threads) return
-    if (this.#options.clock.monotonicMs() - this.#lastMarkMs < this.#options.sliceIntervalMs) return
+    const idleMs = this.#options.clock.monotonicMs() - this.#lastMarkMs
+    if (this.stuck) {
+      if (idleMs < stuckSliceIntervalMs || this.#pending.length >= stuckSlicesMax) return
+    } else if (this.#pending.length > 0 || this.#running.size >= this.#options.pool.threads || idleMs < this.#options.sliceIntervalMs) {
+      return
+    }
     this.#closeSlice()
   }
 
@@ -118,8 +139,10 @@ export class Packer {
         this.#finished(mark, result, clock.monotonicMs() - start)
         return
       } catch (error) {
-        if (this.#closing) { this.#running.delete(mark.to); this.#wakeIdle(); return }
+        if (this.#closing) { this.#stopped(mark); this.#wakeIdle(); return }
         this.stats.retries++
+        if (error instanceof TwinfoldError && error.code === 'store_unavailable') this.#refused.add(mark.to)
+        else this.#refused.delete(mark.to)
         const pauseMs = Math.min(retryPauseMsMax, 50 * 2 ** Math.min(attempt, 10))
         log.warn({ error: (error as Error).message, slice: mark.to, attempt, pauseMs }, 'packing a slice failed; it is repeated')
         await new Promise(resolve => setTimeout(resolve, pauseMs))
@@ -127,8 +150,13 @@ export class Packer {
     }
   }
 
-  #finished (mark: SliceMark, result: PackResult, wallMs: number): void {
+  #stopped (mark: SliceMark): void {
     this.#running.delete(mark.to)
+    this.#refused.delete(mark.to)
+  }
+
+  #finished (mark: SliceMark, result: PackResult, wallMs: number): void {
+    this.#stopped(mark)
     this.#done.set(mark.to, mark)
     this.#count(result, wallMs)
     for (const { path, position } of result.damaged) {

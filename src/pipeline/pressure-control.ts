@@ -1,13 +1,14 @@
 /**
  * Decides the pressure level from the journal's state and the packer's backlog: senders are slowed as soon as what they
- * sent could no longer be packed within `lagMsMax` (INVARIANTS 2 and 10), and let go again at seven tenths of it.
+ * sent could no longer be packed within `lagMsMax` (INVARIANTS 2 and 10), and let go again at seven tenths of it. While the store is
+ * away nothing can be packed however slowly senders send: the journal takes all then, up to its own bound on disk.
  */
 import type { Journal } from '../journal/journal-types.js'
 import type { Pressure } from '../gate/pressure.js'
 
 export interface PressureControlOptions {
   readonly journal: Pick<Journal, 'state'>
-  readonly packer: { readonly backlogBytes: number, readonly bytesPerSecond: number }
+  readonly packer: { readonly backlogBytes: number, readonly bytesPerSecond: number, readonly stuck?: boolean }
   readonly pressure: Pressure
   /** Milliseconds of packing that may wait. */
   readonly lagMsMax: number
@@ -48,7 +49,8 @@ export class PressureControl {
     }
     const backlog = packer.backlogBytes
     const allowed = this.allowedBytes
-    const slow = state === 'slow' || backlog > allowed || (pressure.level === 'slow' && backlog > allowed * 0.7)
+    const behind = backlog > allowed || (pressure.level === 'slow' && backlog > allowed * 0.7)
+    const slow = state === 'slow' || (behind && packer.stuck !== true)
     if (slow && pressure.level !== 'slow') this.stats.slowed++
     pressure.set(slow ? 'slow' : 'open')
   }

@@ -16,6 +16,8 @@ export interface SlabMergerOptions {
   readonly afterMs: number
   readonly intervalMs: number
   readonly slabsPerTaskMax: number
+  /** Reserves that many consecutive stamps of the journal, which number the merges in the outbox. Absent: none is followed. */
+  readonly takeStamps?: (count: number) => number
 }
 
 /** How long a merge waits for packing to catch up before it looks again. */
@@ -67,7 +69,7 @@ export class SlabMerger {
       if (this.#closing) return
       let result: MergeResult
       try {
-        result = await pool.merge({ kind: 'merge', journalId, before, slabsMax: slabsPerTaskMax })
+        result = await pool.merge({ kind: 'merge', journalId, before, slabsMax: slabsPerTaskMax, firstSequence: this.#options.takeStamps?.(slabsPerTaskMax) })
       } catch (error) {
         this.stats.failures++
         log.warn({ error: (error as Error).message }, 'merging slabs failed; it is tried again later')

@@ -9,7 +9,8 @@ import type { CursorStore, SettingsStore } from '../store/small-stores.js'
 import { packedDurablyCursor } from './journal-keeper.js'
 import { packedCursor } from './packer.js'
 
-const bootIdSetting = 'boot-id'
+/** By journal: nodes of a cluster share the settings. */
+const bootIdSetting = (journalId: string): string => `boot-id ${journalId}`
 
 /** Linux's id of the running boot; null where the platform has none, which counts as a new boot. */
 export function readBootId (): string | null {
@@ -21,13 +22,13 @@ export function readBootId (): string | null {
 }
 
 export async function startCursor (store: CursorStore & SettingsStore, journalId: string, bootId: string | null): Promise<number> {
-  const sameBoot = bootId !== null && await store.getSetting(bootIdSetting) === bootId
+  const sameBoot = bootId !== null && await store.getSetting(bootIdSetting(journalId)) === bootId
   const durable = await store.getCursor(journalId, packedDurablyCursor) ?? 0
   const position = sameBoot ? await store.getCursor(journalId, packedCursor) ?? durable : durable
   if (!sameBoot) {
     // The fast cursor must not outlive the boot it was true for.
     await store.putCursor(journalId, packedCursor, position, true)
-    if (bootId !== null) await store.putSetting(bootIdSetting, bootId)
+    if (bootId !== null) await store.putSetting(bootIdSetting(journalId), bootId)
   }
   return Math.max(position, durable)
 }

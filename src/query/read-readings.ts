@@ -25,6 +25,8 @@ export interface ReadRequest {
   readonly toTs: number
   readonly order: ReadingOrder
   readonly metrics: ReadonlySet<string> | null
+  /** Called between rows: throws where the reader is to give up. */
+  readonly checkpoint?: () => void
 }
 
 interface Source { readonly chunk: Chunk, readonly journalId: string }
@@ -41,6 +43,7 @@ export async function * readReadings (store: Store, request: ReadRequest): Async
   const { plan } = await store.getPlan(request.tenant, request.device)
   const days = await daysSeen(store, request, fromTs, toTs)
   for (const span of bucketSpans(plan, days, fromTs, toTs, request.order)) {
+    request.checkpoint?.()
     yield * readSpan(store, request, plan, span, erasedBefore)
   }
 }
@@ -49,6 +52,7 @@ export async function * readReadings (store: Store, request: ReadRequest): Async
 async function daysSeen (store: Store, request: ReadRequest, fromTs: number, toTs: number): Promise<number[]> {
   const days = new Set<number>()
   for await (const row of store.raw.scanSeen(request)) {
+    request.checkpoint?.()
     if (row.day + usPerDay <= fromTs) break
     if (row.day < toTs) days.add(row.day)
   }
@@ -94,6 +98,7 @@ async function * readSpan (store: Store, request: ReadRequest, plan: PartitionPl
   let heldReadings = 0
   let releaseAt = 2048
   for (let i = 0; i < rows.length; i++) {
+    request.checkpoint?.()
     const row = rows[i]
     held.push({ chunk: decodeChunk(row.bytes, metrics), journalId: row.journalId })
     heldReadings += held[held.length - 1].chunk.ts.length
@@ -137,6 +142,7 @@ async function slabSources (store: Store, request: ReadRequest, span: BucketSpan
   const firstMinute = Math.floor(span.fromTs / usPerMinute) * usPerMinute
   const lastMinute = Math.floor((span.toTs - 1) / usPerMinute) * usPerMinute
   for await (const slab of store.raw.scanSlabs(request.tenant, shardOf(request.device), request.retentionDays, firstMinute, lastMinute)) {
+    request.checkpoint?.()
     const chunk = decodeSlabDevice(slab.bytes, request.device, metrics)
     if (chunk !== null) sources.push({ chunk, journalId: slab.slice.journalId })
   }
@@ -151,7 +157,10 @@ async function chunkRows (store: Store, request: ReadRequest, plan: PartitionPla
     const ref: BucketRef = { tenant: request.tenant, device: request.device, retentionDays: request.retentionDays, bucket, salts: saltsToRead(plan) }
     // Head before sealed: a seal writes its rows before it removes the head rows that they cover.
     const head: DeviceChunkRow[] = []
-    for await (const row of store.raw.scanChunks(ref, span.fromTs, span.toTs)) head.push(row)
+    for await (const row of store.raw.scanChunks(ref, span.fromTs, span.toTs)) {
+      request.checkpoint?.()
+      head.push(row)
+    }
     const sealed = await store.raw.readSealed(ref)
     const covered = new Set(sealed?.covered.map(slice => `${slice.journalId}:${slice.mark}`))
     for (const row of head) {

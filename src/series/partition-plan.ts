@@ -98,31 +98,51 @@ export interface BucketLoad {
 
 const widthSeconds = (width: BucketWidthMinutes): number => width * 60
 
+/** Bytes a second that count: rows count as 100 bytes at least, because a partition of many tiny rows is as slow as a large one. */
+const weight = (load: BucketLoad): number => Math.max(load.bytesPerSecond, load.rowsPerSecond * 100)
+
 /**
- * The plan that the load asks for, or null when the present one serves. Salts grow at once (used by writers after
- * two leases); the width changes `widthChangeAheadUs` ahead at the earliest.
- * Rows count as 100 bytes at least, because a partition of many tiny rows is as slow as a large one.
+ * The width for a load: the widest whose bucket stays below the target on one salt. Where that is a minute, an hour on as many
+ * salts as it takes, as long as there are so many: its salts are fewer partitions to read than an hour of minutes, each on the
+ * salts that the device has by then. A wider bucket than now is taken only if it would stay under a quarter of the target.
  */
-export function adaptPlan (plan: PartitionPlan, load: BucketLoad, nowUs: number): PartitionPlan | null {
-  const bytesPerSecond = Math.max(load.bytesPerSecond, load.rowsPerSecond * 100)
-  const current = plan.widths[plan.widths.length - 1]
+function wantedWidth (bytesPerSecond: number, current: BucketWidthMinutes): BucketWidthMinutes {
   const expected = (width: BucketWidthMinutes): number => bytesPerSecond * widthSeconds(width)
-  // The widest width whose bucket stays below the target; the narrowest where none does.
   let wanted: BucketWidthMinutes = 1
   for (const width of bucketWidthsMinutes) if (expected(width) <= partitionBytesTarget) wanted = width
-  // Hysteresis: widen only when the wider bucket would stay under a quarter of the target.
-  if (wanted > current.widthMinutes && expected(wanted) > partitionBytesTarget / 4) wanted = current.widthMinutes
-  const saltsNow = saltsToRead(plan)
-  const saltsWanted = Math.min(saltsMax, Math.max(saltsNow, Math.ceil(expected(wanted) / partitionBytesTarget)))
-  const widthChanges = wanted !== current.widthMinutes && current.fromTs <= nowUs && plan.widths.length < widthChangesMax
-  if (!widthChanges && saltsWanted === saltsNow) return null
+  if (wanted === 1 && expected(60) <= saltsMax * partitionBytesTarget) wanted = 60
+  return wanted > current && expected(wanted) > partitionBytesTarget / 4 ? current : wanted
+}
+
+/**
+ * The plan that the load asks for, or null when the present one serves. Salts grow at once (used by writers after two leases);
+ * the width changes `widthChangeAheadUs` ahead at the earliest, and until then the salts must hold what the present bucket gets.
+ */
+export function adaptPlan (plan: PartitionPlan, load: BucketLoad, nowUs: number): PartitionPlan | null {
+  const bytesPerSecond = weight(load)
+  const current = plan.widths[plan.widths.length - 1]
+  const wanted = wantedWidth(bytesPerSecond, current.widthMinutes)
   // A pending change of width (fromTs ahead) is left to happen first.
+  const widthChanges = wanted !== current.widthMinutes && current.fromTs <= nowUs && plan.widths.length < widthChangesMax
   let { widths, salts } = plan
   if (widthChanges) {
     const wantedUs = wanted * usPerMinute
     const fromTs = Math.ceil((nowUs + widthChangeAheadUs) / wantedUs) * wantedUs
     widths = [...widths, { fromTs: wanted > usPerHour / usPerMinute ? Math.ceil(fromTs / usPerDay) * usPerDay : fromTs, widthMinutes: wanted }]
   }
+  const saltsNow = saltsToRead(plan)
+  const saltsWanted = Math.min(saltsMax, Math.max(saltsNow, Math.ceil(largestBucketBytes(widths, bytesPerSecond, nowUs) / partitionBytesTarget)))
+  if (!widthChanges && saltsWanted === saltsNow) return null
   if (saltsWanted > saltsNow) salts = [...salts, { fromStamp: nowUs + 2 * planLeaseUs, salts: saltsWanted }]
   return { widths, salts }
+}
+
+/** Bytes that the largest bucket from now on gets at this rate. A width that ends soon fills its bucket until then at most. */
+function largestBucketBytes (widths: readonly WidthSince[], bytesPerSecond: number, nowUs: number): number {
+  let largest = 0
+  widths.forEach(({ fromTs, widthMinutes }, i) => {
+    const remainingUs = (widths[i + 1]?.fromTs ?? Infinity) - Math.max(nowUs, fromTs)
+    if (remainingUs > 0) largest = Math.max(largest, bytesPerSecond * Math.min(widthSeconds(widthMinutes), remainingUs / 1e6))
+  })
+  return largest
 }

@@ -2,10 +2,12 @@
 import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
 import type { StoreSpec } from '../../workers/protocol.js'
+import { openClusterStore } from './cluster/cluster-store.js'
 import { openEmbeddedStore } from './embedded/embedded-store.js'
 import type { Store } from './store.js'
 
 /** @param writer true on the main thread, which alone writes registry and plans. */
 export async function openStore (spec: StoreSpec, options: { clock: Clock, log: Log, writer: boolean }): Promise<Store> {
+  if (spec.kind === 'cluster') return await openClusterStore({ spec, ...options })
   return await openEmbeddedStore({ directory: spec.directory, ...options })
 }

@@ -10,6 +10,7 @@
  * - No read returns another tenant's rows.
  */
 import type { SliceId } from '../core/reading.js'
+import type { OutboxSlot } from './outbox.js'
 import type { Bucket } from '../series/partition-plan.js'
 
 /** One device's readings of one slice in one bucket. */
@@ -35,6 +36,11 @@ export interface SlabRow {
   /** Event time in µs, a multiple of a minute. */
   readonly minute: number
   readonly slice: SliceId
+  /**
+   * Accept stamp of the slice's mark, µs, the same at every repetition of the slice: a store may keep slabs by it, and then
+   * gives it back cut to its own period and needs it to find the row.
+   */
+  readonly stamp?: number
   /** An encoded slab (src/series/FORMAT.md). */
   readonly bytes: Uint8Array
 }
@@ -57,6 +63,8 @@ export interface HeadWrite {
   readonly chunks: readonly (DeviceChunkRow & RetentionClass)[]
   readonly slabs: readonly (SlabRow & RetentionClass)[]
   readonly seen: readonly (SeriesSeenRow & RetentionClass)[]
+  /** Where the store keeps an outbox: the entry that names these rows. It is visible no sooner than they are, and before slabs go. */
+  readonly outbox?: OutboxSlot
 }
 
 /** A seal's number: the highest wins. Compared by epoch, then sequence. */

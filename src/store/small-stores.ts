@@ -24,6 +24,12 @@ export interface IdempotencyStore {
   getIdempotency(tenant: string, key: string): Promise<IdempotencyRecord | null>
   /** Removes what is older than the stamp; cost is by age window, not by record. */
   dropIdempotencyBefore(stamp: number): Promise<void>
+  /**
+   * Where several nodes share the store: reserves the key for 24 hours and resolves to the record that holds it, the given one
+   * or an earlier one, which every node then sees. null where one node has the store to itself: nothing needs reserving.
+   * A request that finds an earlier reservation is accepted again under its stamp, so that its points are the same points.
+   */
+  claimIdempotency(record: IdempotencyRecord): Promise<IdempotencyRecord | null>
 }
 
 /** Points of the scope with an accept stamp below `stamp` are erased: dropped by packers, readers and sealers. */

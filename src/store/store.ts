@@ -1,5 +1,8 @@
 /** All ports of one storage backend. `app.ts` alone says which backend it is. */
 import type { DeadLetterStore } from './dead-letter-store.js'
+import type { DependencyStatus } from './dependency-status.js'
+import type { HotState } from './hot-state.js'
+import type { Outbox } from './outbox.js'
 import type { PlanStore } from './plan-store.js'
 import type { RawStore } from './raw-store.js'
 import type { RegistryStore } from './registry.js'
@@ -7,6 +10,12 @@ import type { CursorStore, ErasureStore, IdempotencyStore, SettingsStore } from 
 
 export interface Store extends RegistryStore, PlanStore, DeadLetterStore, CursorStore, IdempotencyStore, ErasureStore, SettingsStore {
   readonly raw: RawStore
+  /** null: the raw store is as near. */
+  readonly hot: HotState | null
+  /** null: this backend feeds no projection. */
+  readonly outbox: Outbox | null
+  /** The services behind it, as seen by this process's calls; none behind the embedded store. */
+  dependencies(): readonly DependencyStatus[]
   open(): Promise<void>
   close(): Promise<void>
 }

@@ -19,7 +19,7 @@ const turn = async (): Promise<void> => { await new Promise(resolve => setImmedi
 
 function accept (outcome: ClaimOutcome, stamp: number): void {
   if (outcome.kind !== 'first') throw new Error(`expected the first claim, got ${outcome.kind}`)
-  outcome.claim.accepted(stamp)
+  outcome.claim.accepted(stamp, stamp)
 }
 
 void t.test('at the bound new keys are throttled; an unpacked key is never forgotten', async t => {
@@ -52,7 +52,7 @@ void t.test('keys of tenants do not meet', async t => {
 
 void t.test('keys recovered from the journal answer as before the restart, whatever the bound', async t => {
   const keys = new IdempotencyKeys(new MemoryStore(), { clock: new ManualClock(), keysMax: 2 })
-  keys.recover([1, 2, 3, 4].map(stamp => ({ tenant: 'acme', key: `k${stamp}`, fingerprint: 'f', stamp })))
+  keys.recover([1, 2, 3, 4].map(stamp => ({ tenant: 'acme', key: `k${stamp}`, fingerprint: 'f', stamp })), 4)
   t.equal(keys.size, 4)
   t.same(await keys.claim('acme', 'k3', 'f'), { kind: 'repeated', stamp: 3 })
   t.match(await keys.claim('acme', 'k3', 'g'), { kind: 'mismatch' })
@@ -89,7 +89,7 @@ void t.test('whatever the order of duplicates, failures, packing and restarts: a
         if (acceptedStamps.has(key)) wrong = `${key} was accepted twice`
         acceptedStamps.set(key, ++stamp)
         unpacked.push({ tenant: 'acme', key, fingerprint: 'f', stamp })
-        outcome.claim.accepted(stamp)
+        outcome.claim.accepted(stamp, stamp)
       } else if (outcome.kind !== 'repeated' || outcome.stamp !== acceptedStamps.get(key)) {
         wrong = `${key} was answered ${JSON.stringify(outcome)}`
       }
@@ -108,7 +108,7 @@ void t.test('whatever the order of duplicates, failures, packing and restarts: a
       } else {
         await Promise.all(running)
         keys = new IdempotencyKeys(store, { clock })
-        keys.recover(unpacked)
+        keys.recover(unpacked, stamp)
       }
       if (random() < 0.5) await turn()
     }

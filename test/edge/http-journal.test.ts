@@ -50,7 +50,7 @@ void t.test('an Idempotency-Key survives a restart before its record is packed',
   const again = await journalIn(directory)
   t.teardown(async () => { await again.close() })
   const recovered = new IdempotencyKeys(new MemoryStore(), { clock: systemClock })
-  recovered.recover(again.recoverKeys(0))
+  recovered.recover(again.recoverKeys(0), again.durableEnd)
   t.equal(recovered.size, 1)
   const restarted = await bench(t, { journal: again, idempotency: recovered })
   // The same credential as before the restart.

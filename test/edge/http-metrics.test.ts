@@ -14,8 +14,12 @@ function partsOf (): MetricParts & { journal: { stats: JournalStats }, mqtt: { s
     keeper: { stats: { flushes: 3 } },
     mqtt: { stats: new MqttStats() },
     queries: { stats: { queries: 4 }, waiting: 2 },
-    persistence: {},
-    deadLetters: {}
+    broker: { persistence: {} },
+    deadLetters: {},
+    hotFollower: null,
+    projector: { stats: { points: 5, lagSeconds: 1.5 } },
+    membership: { stats: { beats: 2 }, clockOffsetMs: -20 },
+    dependencies: () => [{ name: 'Cassandra', state: 'slow', reason: '', sinceMs: 0, calls: 6, failures: 1, rejected: 0, running: 2, waiting: 3 }]
   }
 }
 
@@ -48,7 +52,12 @@ void t.test('parts are read when asked, with base units and types that fit', asy
     '# TYPE twinfold_mqtt_connections gauge',
     'twinfold_http_requests_total 9',
     'twinfold_http_bodies_bytes 3',
-    'twinfold_http_problems_total{reason="not_found"} 2'
+    'twinfold_http_problems_total{reason="not_found"} 2',
+    '# TYPE twinfold_analytics_lag_seconds gauge',
+    'twinfold_analytics_lag_seconds 1.5',
+    'twinfold_clock_offset_seconds -0.02',
+    'twinfold_dependency_up{service="cassandra"} 0.5',
+    'twinfold_dependency_calls_total{service="cassandra"} 6'
   ]) t.ok(body.split('\n').includes(line), line)
   parts.journal.stats.committed(1, 1, 1)
   t.match((await metrics.render()).body, /^twinfold_journal_bytes_total 1001$/m, 'the next reading is a new one')

@@ -120,7 +120,7 @@ void t.test('probes and the front door need no credential; metrics are for this 
   t.equal((await b.call('GET', '/healthz')).status, 200)
   t.match((await b.call('GET', '/')).json, { name: 'Twinfold', docs: '/docs' })
   t.equal((await b.call('GET', '/docs/')).status, 200)
-  t.same((await b.call('GET', '/readyz')).json, { ready: true, reasons: [] })
+  t.same((await b.call('GET', '/readyz')).json, { ready: true, degraded: false, reasons: [], dependencies: [] })
   b.ready = { ready: false, reasons: ['journal full'] }
   const notReady = await b.call('GET', '/readyz')
   t.equal(notReady.status, 503)
@@ -144,7 +144,7 @@ void t.test('the OpenAPI document lists every route, its positive answers and it
   const documented = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map(method => `${method.toUpperCase()} ${path}`)).sort()
   const expected = [
     'DELETE /api/v1/dead-letters', 'DELETE /api/v1/dead-letters/{id}', 'DELETE /api/v1/devices/{id}', 'DELETE /api/v1/devices/{id}/tokens/{token}', 'DELETE /api/v1/keys/{id}',
-    'GET /api/v1/dead-letters', 'GET /api/v1/dead-letters/{id}', 'GET /api/v1/devices', 'GET /api/v1/devices/{id}', 'GET /api/v1/devices/{id}/telemetry', 'GET /api/v1/devices/{id}/telemetry/latest',
+    'GET /api/v1/dead-letters', 'GET /api/v1/dead-letters/{id}', 'GET /api/v1/devices', 'GET /api/v1/devices/{id}', 'GET /api/v1/devices/{id}/partition-plan', 'GET /api/v1/devices/{id}/telemetry', 'GET /api/v1/devices/{id}/telemetry/latest',
     'GET /api/v1/devices/{id}/tokens', 'GET /api/v1/keys', 'GET /api/v1/tenants', 'GET /api/v1/tenants/{id}', 'GET /healthz', 'GET /metrics', 'GET /readyz',
     'PATCH /api/v1/devices/{id}', 'PATCH /api/v1/tenants/{id}',
     'POST /api/v1/dead-letters/replay', 'POST /api/v1/devices', 'POST /api/v1/devices/{id}/telemetry', 'POST /api/v1/devices/{id}/tokens', 'POST /api/v1/keys', 'POST /api/v1/telemetry', 'POST /api/v1/tenants'

@@ -26,7 +26,7 @@ export class ManualClock implements Clock {
 export interface Appended extends AppendOptions { readonly decoded: RecordIdentity }
 
 /** Commits at the end of the turn, unless it is held or told to fail. */
-export class MemoryJournal implements Pick<Journal, 'append'> {
+export class MemoryJournal implements Pick<Journal, 'append' | 'appendedEnd' | 'takeStamps' | 'observeStamp'> {
   readonly records: Appended[] = []
   readonly pending: { waiter: CommitWaiter | null, token: number }[] = []
   held = false
@@ -42,6 +42,10 @@ export class MemoryJournal implements Pick<Journal, 'append'> {
     if (!this.held) setImmediate(() => { this.commit() })
     return options.stamp ?? ++this.stamp
   }
+
+  get appendedEnd (): number { return this.records.length }
+  takeStamps (count: number): number { return (this.stamp += count) - count + 1 }
+  observeStamp (stampUs: number): void { this.stamp = Math.max(this.stamp, stampUs) }
 
   commit (): void {
     for (const { waiter, token } of this.pending.splice(0)) {
@@ -136,6 +140,7 @@ export class MemoryStore {
   async putIdempotency (records: readonly IdempotencyRecord[]): Promise<void> { for (const record of records) this.idempotency.set(`${record.tenant}\0${record.key}`, record) }
   async getIdempotency (tenant: string, key: string): Promise<IdempotencyRecord | null> { return this.idempotency.get(`${tenant}\0${key}`) ?? null }
   async dropIdempotencyBefore (): Promise<void> {}
+  async claimIdempotency (): Promise<null> { return null }
   async putErasure (erasure: Erasure): Promise<void> { this.erasures.push(erasure) }
 
   device (tenant: string, id: string, more: Partial<Device> = {}): void {

@@ -27,6 +27,7 @@ export class FakeJournal implements Journal {
   readonly records: JournaledRecord[] = []
   readonly unmarkedBytes = 0
   readonly durableEnd = 0
+  readonly appendedEnd = 0
   readonly diskBytes = 0
   state: Journal['state'] = 'ok'
   /** Commits by itself, in the next turn. */
@@ -48,6 +49,9 @@ export class FakeJournal implements Journal {
     this.#stamp += options.messages
     return this.#stamp
   }
+
+  takeStamps (count: number): number { return (this.#stamp += count) - count + 1 }
+  observeStamp (stampUs: number): void { this.#stamp = Math.max(this.#stamp, stampUs) }
 
   get waiting (): number { return this.#waiting.length }
 

@@ -1,11 +1,13 @@
 import t from 'tap'
+import { TwinfoldError } from '../../src/core/errors.js'
 import { silentLog } from '../../src/core/log.js'
 import type { Journal } from '../../src/journal/journal-types.js'
 import type { SliceMark } from '../../src/journal/record.js'
+import { HotFollower } from '../../src/pipeline/hot-follower.js'
 import { Packer } from '../../src/pipeline/packer.js'
 import { Pressure } from '../../src/gate/pressure.js'
 import { PressureControl } from '../../src/pipeline/pressure-control.js'
-import type { PackResult, PackTask } from '../../workers/protocol.js'
+import type { HotTask, PackResult, PackTask } from '../../workers/protocol.js'
 
 const emptyResult: PackResult = { records: 0, messages: 1, readings: 1, points: 1, bytesIn: 10, bytesOut: 5, chunkRows: 0, slabRows: 1, refused: [], loads: [], cpuMs: 1, damaged: [] }
 
@@ -150,4 +152,109 @@ t.test('senders are slowed when packing is behind, refused when the journal cann
   }
   t.equal(woken, 5, 'everybody who waited was woken once')
   t.equal(pressure.waiting, 0)
+})
+
+t.test('while the store is away nobody is slowed for what cannot be packed, until the journal itself is near its bound', async t => {
+  const pressure = new Pressure()
+  const journal: { state: Journal['state'] } = { state: 'ok' }
+  const packer = { backlogBytes: 10_000, bytesPerSecond: 1000, stuck: true }
+  const control = new PressureControl({ journal, packer, pressure, lagMsMax: 1000, backlogBytesMin: 100, intervalMs: 10 })
+  control.evaluate()
+  t.equal(pressure.level, 'open')
+  journal.state = 'slow'
+  control.evaluate()
+  t.equal(pressure.level, 'slow')
+  journal.state = 'ok'
+  packer.stuck = false
+  control.evaluate()
+  t.equal(pressure.level, 'slow', 'what gathered is packed before more is asked for')
+})
+
+/** A packer whose store is away until it is told otherwise, on a clock that is set by hand. */
+function outage (t: { teardown(undo: () => unknown): unknown }) {
+  const journal = new MarkingJournal()
+  const control = { nowMs: 10_000, away: true, packed: [] as number[], hot: [] as number[], hotWorks: true }
+  const packer = new Packer({
+    journal: journal as Journal & MarkingJournal,
+    cursors: { getCursor: async () => null, putCursor: async () => {} },
+    pool: {
+      threads: 2,
+      pack: async ({ mark }) => {
+        if (control.away) throw new TwinfoldError('store_unavailable', 'Cassandra does not answer')
+        control.packed.push(mark.to)
+        return emptyResult
+      }
+    },
+    clock: { nowUs: () => control.nowMs * 1000, monotonicMs: () => control.nowMs },
+    log: silentLog,
+    sliceIntervalMs: 1,
+    onPacked: () => {}
+  }, { cursor: 0, marks: [] })
+  const follower = new HotFollower({
+    journal: journal as Pick<Journal, 'journalId' | 'segmentsFor'>,
+    packer,
+    pool: { packHot: async (task: HotTask) => { control.hot.push(task.mark.to); return { put: control.hotWorks } } },
+    log: silentLog,
+    behindMax: 4
+  })
+  packer.open()
+  t.teardown(async () => { await packer.close() })
+  return { journal, control, packer, follower }
+}
+
+t.test('slices are closed about once a second while the store is away, and the hot state follows each once', async t => {
+  const { journal, control, packer, follower } = outage(t)
+  for (let second = 1; second <= 6; second++) {
+    for (let i = 0; i < 4; i++) {
+      journal.arrive(10)
+      await turn()
+    }
+    control.nowMs += 1001
+    await turn()
+    await follower.follow()
+  }
+  t.equal(packer.stuck, true)
+  t.ok(journal.unmarkedBytes < 80, `${journal.unmarkedBytes} bytes wait for a slice`)
+  const closed = packer.unpackedAfter(0).map(mark => mark.to)
+  t.ok(closed.length >= 5 && closed.length <= 8, `${closed.length} slices in 6 seconds`)
+  t.same(control.hot, closed, 'each once, in order')
+  await follower.follow()
+  t.same(control.hot, closed)
+
+  control.away = false
+  t.equal(await packer.drain(10_000), true)
+  t.equal(packer.stuck, false)
+  t.equal(packer.cursor, journal.durableEnd)
+  t.same([...control.packed].sort((a, b) => a - b).slice(0, closed.length), closed, 'every slice is packed when the store is back')
+  const followed = control.hot.length
+  journal.arrive(10)
+  await journal.mark()
+  await follower.follow()
+  t.equal(control.hot.length, followed, 'then there is nothing to follow')
+})
+
+t.test('a hot state that fails is tried again from the same slice, and what is far behind is passed over', async t => {
+  const { journal, control, packer, follower } = outage(t)
+  for (let i = 0; i < 10; i++) {
+    journal.arrive(10)
+    await journal.mark()
+  }
+  await turn()
+  control.hotWorks = false
+  await follower.follow()
+  await follower.follow()
+  t.same(control.hot, [70, 70], 'four slices before the last')
+  control.hotWorks = true
+  await follower.follow()
+  t.same(control.hot, [70, 70, 70, 80, 90, 100])
+  t.equal(packer.cursor, 0)
+})
+
+t.test('a fault that is not the store\'s does not count as an outage', async t => {
+  const { journal, packer, tasks } = harness(1)
+  journal.arrive(10)
+  await journal.mark()
+  tasks[0].done(new Error('a fault of ours'))
+  await turn()
+  t.equal(packer.stuck, false)
 })

@@ -10,7 +10,7 @@ import { SlabMerge } from '../../src/pipeline/merge-slabs.js'
 import { SeenCache } from '../../src/pipeline/seen-cache.js'
 import { SliceTable } from '../../src/pipeline/slice-table.js'
 import { planLookup } from '../../src/pipeline/task-lookup.js'
-import { runQuery } from '../../src/query/run-query.js'
+import { QueryRunner } from '../../src/query/run-query.js'
 import { defaultPlan, type PartitionPlan } from '../../src/series/partition-plan.js'
 import { openStore } from '../../src/store/open-store.js'
 import type { Store } from '../../src/store/store.js'
@@ -61,7 +61,7 @@ function expectedRange (model: Model, query: RangeQuery): string[] {
 }
 
 async function answerRange (store: Store, query: RangeQuery): Promise<{ rows: string[], lastTs: number | null, more: boolean }> {
-  const result = await runQuery(store, query)
+  const result = await new QueryRunner(store, { clock: systemClock }).run(query)
   const readings = JSON.parse(new TextDecoder().decode(result.body)) as { ts: number, values: Record<string, Value> }[]
   return {
     rows: readings.map(({ ts, values }) => `${Math.round(ts * 1000)} ${JSON.stringify(Object.entries(values).sort(([a], [b]) => a < b ? -1 : 1))}`),
@@ -88,7 +88,7 @@ t.test(`every answer equals the model, whatever is late, repeated, merged or re-
   const directory = mkdtempSync(join(tmpdir(), 'twinfold-read-'))
   const store = await openStore({ kind: 'embedded', directory }, { clock: systemClock, log: silentLog, writer: true })
   t.teardown(async () => { await store.close(); rmSync(directory, { recursive: true, force: true }) })
-  const slabMerge = new SlabMerge({ store, plans: planLookup(store, { leaseMs: 1000, rememberedMax: 100 }), monotonicMs: () => 0 })
+  const slabMerge = new SlabMerge({ store, plans: planLookup(store, { leaseMs: 1000, rememberedMax: 100 }), monotonicMs: () => 0, nowUs: () => 0 })
   const plans = new Map<string, PartitionPlan>([
     ['hot', { widths: [{ fromTs: 0, widthMinutes: 1440 }, { fromTs: start + 20 * usPerMinute, widthMinutes: 1 }, { fromTs: start + 40 * usPerMinute, widthMinutes: 60 }], salts: [{ fromStamp: 0, salts: 3 }] }]
   ])
@@ -137,7 +137,7 @@ async function compareLatest (t: Test, store: Store, model: Model): Promise<void
     for (const [ts, values] of model.get(device) ?? []) {
       for (const [metric, value] of values) if ((newest.get(metric)?.[0] ?? -1) < ts) newest.set(metric, [ts, value])
     }
-    const { body } = await runQuery(store, { kind: 'latest', tenant: 'acme', ...retention, device, metrics: null, times: 'ms' })
+    const { body } = await new QueryRunner(store, { clock: systemClock }).run({ kind: 'latest', tenant: 'acme', ...retention, device, metrics: null, times: 'ms' })
     const answer = JSON.parse(new TextDecoder().decode(body)) as Record<string, { ts: number, value: Value }>
     t.same(Object.fromEntries(Object.entries(answer).map(([metric, { ts, value }]) => [metric, [Math.round(ts * 1000), value]])), Object.fromEntries(newest), `latest of ${device}`)
   }
@@ -153,7 +153,7 @@ t.test('what was erased and what has expired is in no answer', async t => {
   t.equal((await answerRange(store, { ...range, oldestTs: start + 1 })).rows.length, 3, 'older than the retention')
   await store.putErasure({ tenant: 'acme', device: 'a', stamp: start + 3 })
   t.same((await answerRange(store, range)).rows, [`${start + 3} [["t",3]]`])
-  const latest = await runQuery(store, { kind: 'latest', tenant: 'acme', ...retention, device: 'a', metrics: null, times: 'ms' })
+  const latest = await new QueryRunner(store, { clock: systemClock }).run({ kind: 'latest', tenant: 'acme', ...retention, device: 'a', metrics: null, times: 'ms' })
   t.same(JSON.parse(new TextDecoder().decode(latest.body)), { t: { ts: (start + 3) / 1000, value: 3 } })
   t.same((await answerRange(store, { ...range, tenant: 'other' })).rows, [], 'another tenant')
 })

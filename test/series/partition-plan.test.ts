@@ -38,17 +38,20 @@ t.test('a hot device gets narrower buckets, then salts, and no partition passes 
   const warm = adaptPlan(defaultPlan, { bytesPerSecond: partitionBytesTarget / 3600 / 2, rowsPerSecond: 1 }, now)
   t.equal(warm?.widths.at(-1)?.widthMinutes, 60)
   t.equal(saltsToRead(warm as PartitionPlan), 1)
-  const hot = adaptPlan(defaultPlan, { bytesPerSecond: 10 * partitionBytesTarget / 60, rowsPerSecond: 10 }, now)
-  t.equal(hot?.widths.at(-1)?.widthMinutes, 1)
-  t.equal(saltsToRead(hot as PartitionPlan), 10)
-  const calm = adaptPlan(hot as PartitionPlan, { bytesPerSecond: 0.1, rowsPerSecond: 0.001 }, now + usPerHour)
-  t.equal(saltsToRead(calm as PartitionPlan), 10, 'salts never shrink')
+  const hot = adaptPlan(defaultPlan, { bytesPerSecond: 50 * partitionBytesTarget / 3600, rowsPerSecond: 10 }, now) as PartitionPlan
+  t.equal(hot.widths.at(-1)?.widthMinutes, 60, 'an hour on many salts is fewer partitions than 60 minutes')
+  t.ok(saltsToRead(hot) >= 50)
+  const hottest = adaptPlan(defaultPlan, { bytesPerSecond: 10 * partitionBytesTarget / 60, rowsPerSecond: 10 }, now) as PartitionPlan
+  t.equal(hottest.widths.at(-1)?.widthMinutes, 1)
+  t.equal(saltsToRead(hottest), 64)
+  const calm = adaptPlan(hot, { bytesPerSecond: 0.1, rowsPerSecond: 0.001 }, now + usPerHour)
+  t.equal(saltsToRead(calm as PartitionPlan), saltsToRead(hot), 'salts never shrink')
   t.equal(calm?.widths.at(-1)?.widthMinutes, 43_200, 'an idle device gets the widest buckets')
   t.equal((calm?.widths.at(-1)?.fromTs ?? 1) % usPerDay, 0)
 })
 
 t.test('writers use new salts after two leases, readers at once, and a slice keeps its salt', async t => {
-  const plan = adaptPlan(defaultPlan, { bytesPerSecond: 10 * partitionBytesTarget / 60, rowsPerSecond: 10 }, now) as PartitionPlan
+  const plan: PartitionPlan = { ...defaultPlan, salts: [...defaultPlan.salts, { fromStamp: now + 2 * planLeaseUs, salts: 10 }] }
   const slice = { journalId: '00000000000000ff', mark: 12345 }
   t.equal(saltFor(plan, slice, now + planLeaseUs), 0)
   t.equal(saltsToRead(plan), 10)
@@ -56,6 +59,18 @@ t.test('writers use new salts after two leases, readers at once, and a slice kee
   for (let mark = 0; mark < 1000; mark++) used.add(saltFor(plan, { journalId: 'a', mark }, now + 3 * planLeaseUs))
   t.equal(used.size, 10, 'all salts are used')
   t.equal(saltFor(plan, slice, now + usPerHour), saltFor(plan, slice, now + 2 * usPerHour), 'a repeated slice goes to the same partition')
+})
+
+t.test('until a narrower width begins, the salts hold what the present bucket gets', async t => {
+  const seed = Math.floor(Math.random() * 2 ** 31)
+  fc.assert(fc.property(fc.double({ min: 1, max: 200_000, noNaN: true }), fc.integer({ min: 0, max: 86_400 }), (bytesPerSecond, second) => {
+    const at = now + second * 1e6
+    const plan = adaptPlan(defaultPlan, { bytesPerSecond, rowsPerSecond: 0.1 }, at) ?? defaultPlan
+    const untilTs = plan.widths[1]?.fromTs ?? at + usPerDay
+    const seconds = Math.min(usPerDay, untilTs - at) / 1e6
+    return bytesPerSecond * seconds / saltsToRead(plan) <= 2.5 * partitionBytesTarget
+  }), { seed, verbose: 1 })
+  t.pass(`seed ${seed}`)
 })
 
 t.test('a plan that fits is left alone', async t => {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Clock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
 import { openBrokerPersistence, type BrokerPersistence, type BrokerPersistenceOptions } from '../../src/store/embedded/broker/persistence.js'
-import type { BrokerPacket, QueuedPacket } from '../../src/store/embedded/broker/types.js'
+import type { BrokerPacket, QueuedPacket } from '../../src/store/broker/types.js'
 import { seededRandom } from '../../simulators/fleet/seeded-random.js'
 
 export class TestClock implements Clock {

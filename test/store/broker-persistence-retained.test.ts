@@ -1,6 +1,6 @@
 import t from 'tap'
-import { matches, planFilter, SubscriptionIndex } from '../../src/store/embedded/broker/filter.js'
-import type { BrokerPacket } from '../../src/store/embedded/broker/types.js'
+import { matches, planFilter, SubscriptionIndex } from '../../src/store/broker/filter.js'
+import type { BrokerPacket } from '../../src/store/broker/types.js'
 import { all, message, open, payloads, randomFrom, temporaryDirectory } from './broker-persistence-fixture.js'
 
 /** MQTT 3.1.1 section 4.7 as plainly as it can be said. */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { TwinfoldError } from '../../src/core/errors.js'
 import { openBrokerPersistence, type BrokerPersistence } from '../../src/store/embedded/broker/persistence.js'
-import type { BrokerPacket } from '../../src/store/embedded/broker/types.js'
+import type { BrokerPacket } from '../../src/store/broker/types.js'
 import { all, message, open, payloads, queueOf, randomFrom, temporaryDirectory, TestClock } from './broker-persistence-fixture.js'
 import { silentLog } from '../../src/core/log.js'
 

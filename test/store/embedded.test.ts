@@ -66,6 +66,15 @@ void t.test('a store beside the owner\'s reads at once what the owner has writte
   await t.rejects(beside.putPlanIfVersion('x', 'd', (await beside.getPlan('x', 'd')).plan, 0), { code: 'internal' })
 })
 
+void t.test('windows of used keys go when all in them is older than the stamp', async t => {
+  const { store } = await opened(t)
+  const records = Array.from({ length: 60 }, (_, hour) => ({ tenant: 'x', key: `k${hour}`, fingerprint: 'f', stamp: day0 + hour * 3600e6 }))
+  await store.putIdempotency(records)
+  await store.dropIdempotencyBefore(records[36].stamp)
+  t.equal(await store.getIdempotency('x', 'k0'), null)
+  t.strictSame(await store.getIdempotency('x', 'k36'), records[36])
+})
+
 void t.test('what is written is there after closing and opening again', async t => {
   const directory = newDirectory(t)
   for (let round = 0; round < 3; round++) {
@@ -226,6 +235,12 @@ void t.test('retention drops whole windows, unopened, and nothing that a tenant 
     else if (start !== day0) t.equal(left.length === 0 || days === 60, true, `day ${(start - day0) / usPerDay} of class ${days}`)
   }
   t.ok((await gather(again.raw.scanSlabsToMerge(sliceOf(99), 1000))).length > 0, 'slabs of dropped windows stop nobody')
+})
+
+void t.test('a class that is not asked for is not looked at', async t => {
+  const { store } = await opened(t)
+  await store.raw.writeHead(writeOf({ chunks: [7, 30, 365].map((retentionDays, i) => chunkOf('x', 'd', { retentionDays, slice: sliceOf(i), maxTs: day0 + i })) }))
+  t.strictSame((await gather(store.raw.scanChunks(refOf('x', 'd', { retentionDays: [30] }), 0, 9e15))).map(row => row.maxTs - day0), [1])
 })
 
 void t.test('a window ends where the last bucket ends that can begin in it', async t => {

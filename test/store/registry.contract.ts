@@ -139,4 +139,93 @@ export function registryContract (t: Test, open: OpenStore): void {
       t.equal(await store.getTenant(`${id}\0`), null, JSON.stringify(id))
     }
   })
+
+  void t.test('registry: tenants and devices whose ids begin alike never meet in any list (INVARIANTS 7)', async t => {
+    const store = await open()
+    const base = newTenantId()
+    const tenants = [base, `${base}-`, `${base}_`, `${base}0`, `${base}-d`]
+    const ids = ['d', 'd-', 'd:', 'd.d', 'dd', `${base}`, '-']
+    for (const tenant of tenants) {
+      await Promise.all(ids.map(async id => await store.createDevice(deviceOf(tenant, id, { gatewayId: 'g', name: `${tenant} ${id}` }))))
+      await store.createDevice(deviceOf(tenant, 'child', { gatewayId: 'g-' }))
+      await store.putCredential(credentialOf(tenant, `c-${tenant}`, 'd'))
+    }
+    for (const tenant of tenants) {
+      const expected = [...ids].sort()
+      const names = expected.map(id => `${tenant} ${id}`)
+      const all = await allPages(async cursor => await store.listDevices(tenant, cursor, 3))
+      t.strictSame(all.filter(device => device.id !== 'child').map(device => device.name), names)
+      t.strictSame((await allPages(async cursor => await store.listDevicesOfGateway(tenant, 'g', cursor, 2))).map(device => device.name), names)
+      t.strictSame((await store.listDevicesOfGateway(tenant, 'g-', null, 9)).items.map(device => device.id), ['child'])
+      t.strictSame((await store.listCredentials(tenant, null, 9)).items.map(credential => credential.id), [`c-${tenant}`])
+      t.equal(await store.deleteCredential(tenant, `c-${tenants[0]}x`), null)
+    }
+    t.equal(await store.deleteDevice(tenants[0], 'd'), true)
+    for (const tenant of tenants.slice(1)) {
+      t.equal((await store.getDevice(tenant, 'd'))?.name, `${tenant} d`)
+      t.not(await store.getCredential(credentialOf(tenant, `c-${tenant}`).hash), null)
+    }
+  })
+
+  void t.test('registry: what is there all the time is listed exactly once while others come and go', async t => {
+    const store = await open()
+    const tenant = newTenantId()
+    const kept = Array.from({ length: 60 }, (_, i) => `k${String(i * 7 % 60).padStart(2, '0')}`)
+    await Promise.all(kept.map(async id => await store.createDevice(deviceOf(tenant, id))))
+    let stopped = false
+    const churn = (async () => {
+      for (let i = 0; !stopped; i++) {
+        await store.createDevice(deviceOf(tenant, `k${String(i % 60).padStart(2, '0')}-${i}`))
+        if (i % 2 === 0) await store.deleteDevice(tenant, `k${String(i % 60).padStart(2, '0')}-${i}`)
+      }
+    })()
+    for (const limit of [1, 7, 25]) {
+      const listed = await allPages(async cursor => await store.listDevices(tenant, cursor, limit))
+      const ids = listed.map(device => device.id)
+      t.strictSame(ids, [...new Set(ids)].sort(), `in order, none twice, limit ${limit}`)
+      t.strictSame(ids.filter(id => id.length === 3), [...kept].sort(), `limit ${limit}`)
+    }
+    stopped = true
+    await churn
+  })
+
+  void t.test('registry: a device that is created again after its deletion is a new one', async t => {
+    const store = await open()
+    const tenant = newTenantId()
+    for (let round = 0; round < 4; round++) {
+      t.equal(await store.createDevice(deviceOf(tenant, 'd', { gatewayId: `g${round}`, name: `n${round}` })), true)
+      t.equal(await store.createDevice(deviceOf(tenant, 'd')), false)
+      t.strictSame((await store.listDevices(tenant, null, 9)).items.map(device => device.name), [`n${round}`])
+      t.strictSame((await store.listDevicesOfGateway(tenant, `g${round}`, null, 9)).items.map(device => device.id), ['d'])
+      for (let before = 0; before < round; before++) t.strictSame((await store.listDevicesOfGateway(tenant, `g${before}`, null, 9)).items, [])
+      await store.putCredential(credentialOf(tenant, `token${round}`, 'd'))
+      t.equal(await store.deleteDevice(tenant, 'd'), true)
+      t.strictSame((await store.listDevices(tenant, null, 9)).items, [])
+      t.strictSame((await store.listCredentials(tenant, null, 9)).items, [])
+    }
+  })
+
+  void t.test('registry: a credential put again under its hash is the new one, and listed once', async t => {
+    const store = await open()
+    const tenant = newTenantId()
+    const first = credentialOf(tenant, 'first', 'd')
+    await store.putCredential(first)
+    await store.putCredential(first)
+    const second = { ...first, id: 'second', device: 'e', label: 'moved' }
+    await store.putCredential(second)
+    t.strictSame(await store.getCredential(first.hash), second)
+    t.strictSame((await store.listCredentials(tenant, null, 9)).items, [second])
+    t.equal(await store.deleteCredential(tenant, 'first'), null)
+    await store.createDevice(deviceOf(tenant, 'd'))
+    await store.deleteDevice(tenant, 'd')
+    t.strictSame(await store.getCredential(first.hash), second, 'it left the device that it was of')
+  })
+
+  void t.test('registry: cursors that this server did not give out are refused or find nothing, and break nothing', async t => {
+    const store = await open()
+    const tenant = newTenantId()
+    await store.createDevice(deviceOf(tenant, 'd'))
+    for (const cursor of ['%', 'a b', '\0', 'ä', 'x'.repeat(5000)]) await t.rejects(store.listDevices(tenant, cursor, 5), { code: 'invalid_field' }, JSON.stringify(cursor.slice(0, 9)))
+    for (const cursor of ['AAAA', '____', 'ZZZZZZ']) t.type((await store.listDevices(tenant, cursor, 5)).items, Array)
+  })
 }

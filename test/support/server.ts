@@ -19,6 +19,8 @@ export interface ServerOptions {
   /** Further settings, as in TWINFOLD_SLICE_INTERVAL_MS. */
   readonly settings?: Readonly<Record<string, string>>
   readonly readyTimeoutMs?: number
+  /** Another entry than the server's own, that prints the same ready line. */
+  readonly entryFile?: string
 }
 
 interface Ready {
@@ -79,10 +81,10 @@ export class TestServer {
 
 /** Starts a server. @throws Error with its output when it ends or is not ready in time */
 export async function startServer (options: ServerOptions): Promise<TestServer> {
-  const { directory, settings = {}, readyTimeoutMs = 60_000 } = options
+  const { directory, settings = {}, readyTimeoutMs = 60_000, entryFile = mainFile } = options
   const startedMs = performance.now()
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TWINFOLD_') && !name.startsWith('TAP') && name !== 'NODE_OPTIONS'))
-  const child = spawn(process.execPath, [mainFile], {
+  const child = spawn(process.execPath, [entryFile], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       ...inherited,

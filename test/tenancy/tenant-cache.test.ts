@@ -1,15 +1,17 @@
 import t from 'tap'
+import { TwinfoldError } from '../../src/core/errors.js'
 import type { Tenant } from '../../src/tenancy/model.js'
 import { TenantCache } from '../../src/tenancy/tenant-cache.js'
 
 function harness (cachedMax = 100) {
   const tenants = new Map<string, Tenant>()
-  const control = { nowMs: 0, asked: [] as string[], hold: null as Promise<void> | null, fails: false }
+  const control = { nowMs: 0, asked: [] as string[], hold: null as Promise<void> | null, fails: false, away: false }
   const cache = new TenantCache({
     getTenant: async id => {
       control.asked.push(id)
       const tenant = tenants.get(id) ?? null
       await control.hold
+      if (control.away) throw new TwinfoldError('store_unavailable', 'away')
       if (control.fails) throw new Error('no answer')
       return tenant
     }
@@ -65,4 +67,19 @@ t.test('the number remembered is bounded', async t => {
   const { cache } = harness(10)
   for (let i = 0; i < 100; i++) await cache.get(`t${i}`)
   t.equal(Array.from({ length: 100 }, (_, i) => cache.peek(`t${i}`)).filter(tenant => tenant !== undefined).length, 10)
+})
+
+t.test('while the registry is away a known tenant serves on, an unknown one does not', async t => {
+  const { cache, control, set } = harness()
+  set('a', 'one')
+  await cache.get('a')
+  await cache.get('b')
+  control.away = true
+  control.nowMs = 60_000
+  t.equal((await cache.get('a'))?.name, 'one')
+  await t.rejects(cache.get('b'), { code: 'store_unavailable' })
+  control.away = false
+  control.nowMs += 1000
+  set('a', 'two')
+  t.equal((await cache.get('a'))?.name, 'two')
 })

@@ -68,6 +68,6 @@ export async function findCredential (context: EdgeContext, tenant: string | nul
 export async function revoke (context: EdgeContext, tenant: string | null, id: string): Promise<void> {
   const { store, authenticator, mqtt } = context.options
   if (await store.deleteCredential(tenant, id) === null) throw credentialNotFound(id)
-  authenticator.forget()
+  authenticator.forget(principal => principal.tenant === tenant && principal.credentialId === id)
   mqtt.disconnect(principal => principal.tenant === tenant && principal.credentialId === id)
 }

@@ -104,10 +104,12 @@ async function deleteDevice (context: EdgeContext, tenant: string, id: string): 
     if (device.gateway) await releaseChildren(context, tenant, id)
     await store.deleteDevice(tenant, id)
     context.devices.forget(tenant, id)
-    authenticator.forget()
+    authenticator.forget(principal => principal.tenant === tenant && principal.device === id)
     disconnectDevice(context, tenant, id)
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
+    // Queries obey the erasure whatever the hot state holds: it may be away.
+    await store.hot?.forgetDevice(tenant, id, stamp).catch(() => {})
     return stamp
   })
 }

@@ -11,8 +11,10 @@ import type { Journal } from '../../journal/journal-types.js'
 import type { Store } from '../../store/store.js'
 import type { Principal, Role, Tenant } from '../../tenancy/model.js'
 import type { QueryResult, QueryTask } from '../../../workers/protocol.js'
+import type { AnalyticsSource } from './analytics-routes.js'
 import type { DeviceEntry } from './device-directory.js'
 import type { IdempotencyKeys } from './idempotency-keys.js'
+import type { NodeListing } from './node-routes.js'
 
 export interface HttpEdgeOptions {
   readonly host: string
@@ -33,8 +35,14 @@ export interface HttpEdgeOptions {
     disconnect(wanted: (principal: Principal) => boolean): number
   }
   readonly readiness: () => { readonly ready: boolean, readonly reasons: readonly string[] }
+  /** What the server leans on, for /readyz; one that is down makes the node degraded, not unready. Default: nothing. */
+  readonly dependencies?: () => readonly DependencyReport[]
   readonly metrics: { render(): Promise<{ readonly contentType: string, readonly body: string }> }
   readonly idempotency: IdempotencyKeys
+  /** Absent: analytics is off. */
+  readonly analytics?: AnalyticsSource
+  /** The servers of the installation; none where this one has the store to itself. */
+  readonly nodes?: NodeListing
   readonly clock: Clock
   readonly log: Log
   /** Largest telemetry body; default `httpBodyBytesMax`, which it may not exceed. */
@@ -57,6 +65,14 @@ export interface HttpEdgeOptions {
   readonly devicesCachedMax?: number
   /** How long running requests may take to finish at close. Default 10,000. */
   readonly closeGraceMs?: number
+}
+
+/** The state of a service that this server leans on. */
+export interface DependencyReport {
+  readonly name: string
+  readonly state: 'up' | 'slow' | 'down'
+  /** Why it is not up; '' when it is. */
+  readonly reason: string
 }
 
 /** Counters since the start; plain numbers, read by the metrics. */

@@ -5,6 +5,7 @@
 import type { AddressInfo } from 'node:net'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { TwinfoldError, type ErrorCode } from '../../core/errors.js'
+import { analyticsRoutes } from './analytics-routes.js'
 import { deadLetterRoutes } from './dead-letter-routes.js'
 import { DeviceDirectory } from './device-directory.js'
 import { deviceRoutes } from './device-routes.js'
@@ -13,7 +14,9 @@ import { StampSeen, type EdgeContext } from './edge-context.js'
 import type { HttpEdge, HttpEdgeOptions, HttpEdgeStats } from './edge-types.js'
 import { keyRoutes } from './key-routes.js'
 import { KeyedLock } from '../../core/keyed-lock.js'
+import { nodeRoutes } from './node-routes.js'
 import { registerOpenApi } from './openapi.js'
+import { planRoutes } from './plan-routes.js'
 import { answerParserError, problemHandler, sendProblem, toTwinfoldError } from './problem.js'
 import { queryRoutes } from './query-routes.js'
 import { checkerOf, type Schema } from './schema-check.js'
@@ -68,7 +71,7 @@ function resources (context: EdgeContext) {
       void reply.header('cache-control', 'no-store')
       done()
     })
-    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, deadLetterRoutes]) await api.register(routes(context))
+    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, nodeRoutes]) await api.register(routes(context))
   }
 }
 

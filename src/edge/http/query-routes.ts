@@ -109,7 +109,7 @@ async function sendLatest (context: EdgeContext, request: FastifyRequest, reply:
   await requireVisible(context, request, id)
   const task: LatestQuery = { kind: 'latest', ...await tenantBounds(context, tenant), device: id, metrics: wanted, times }
   const result = await context.options.queries.run(task)
-  return await sendJson(reply, `{"device":${JSON.stringify(id)},"latest":`, result.body, '}')
+  return await sendJson(reply, `{"device":${JSON.stringify(id)},"latest":`, result.body, result.source === undefined ? '}' : `,"source":"${result.source}"}`)
 }
 
 async function sendJson (reply: FastifyReply, head: string, body: Uint8Array, tail: string): Promise<FastifyReply> {
@@ -163,6 +163,7 @@ export function queryRoutes (context: EdgeContext) {
     app.get('/devices/:id/telemetry/latest', {
       ...routeDocs({
         summary: 'The latest value of each metric, by event time',
+        description: 'While the store does not answer: what the hot state knows, with `"source":"hot"`; it may lack metrics. 503 where that knows nothing.',
         tag: 'telemetry',
         params: idParams,
         query: { type: 'object', additionalProperties: false, properties: { metrics: metricsSchema, times: timesSchema } },
@@ -171,7 +172,7 @@ export function queryRoutes (context: EdgeContext) {
             description: 'By metric.',
             schema: {
               type: 'object',
-              properties: { device: { type: 'string' }, latest: { type: 'object', additionalProperties: { type: 'object', properties: { ts: anyTime, value: { type: ['number', 'boolean', 'string'] } } } } }
+              properties: { device: { type: 'string' }, latest: { type: 'object', additionalProperties: { type: 'object', properties: { ts: anyTime, value: { type: ['number', 'boolean', 'string'] } } } }, source: { type: 'string', enum: ['hot'], description: 'Only while the store does not answer: what is known, which need not be all.' } }
             }
           }
         },

@@ -24,7 +24,22 @@ async function requireMetricsAccess (context: EdgeContext, request: FastifyReque
   if (principal.role !== 'admin') throw new TwinfoldError('forbidden', 'metrics take a platform admin key')
 }
 
-const readinessSchema: Schema = { type: 'object', properties: { ready: { type: 'boolean' }, reasons: { type: 'array', items: { type: 'string' } } } }
+const readinessSchema: Schema = {
+  type: 'object',
+  required: ['ready', 'degraded', 'reasons', 'dependencies'],
+  properties: {
+    ready: { type: 'boolean' },
+    degraded: { type: 'boolean', description: 'It takes telemetry, and something that it leans on is not up: some answers are missing or older.' },
+    reasons: { type: 'array', items: { type: 'string' }, description: 'Why it is not ready.' },
+    dependencies: {
+      type: 'array',
+      items: {
+        type: 'object',
+        properties: { name: { type: 'string' }, state: { type: 'string', enum: ['up', 'slow', 'down'] }, reason: { type: 'string', description: 'Why it is not up.' } }
+      }
+    }
+  }
+}
 
 export function systemRoutes (context: EdgeContext) {
   return async (app: FastifyInstance): Promise<void> => {
@@ -37,13 +52,14 @@ export function systemRoutes (context: EdgeContext) {
     }), (_request, reply) => { void reply.send({ ok: true }) })
     app.get('/readyz', routeDocs({
       summary: 'The server takes telemetry and answers',
-      description: '503 with the reasons while it does not.',
+      description: '503 with the reasons while it does not. A store that is down does not make it unready: telemetry is acknowledged from the journal, and `degraded` says so.',
       tag: 'system',
       open: true,
       answers: { 200: { description: 'It does.', schema: readinessSchema }, 503: { description: 'It does not.', schema: readinessSchema } }
     }), (_request, reply) => {
       const state = context.closing ? { ready: false, reasons: ['stopping'] } : readiness()
-      void reply.code(state.ready ? 200 : 503).send({ ready: state.ready, reasons: state.reasons })
+      const dependencies = (context.options.dependencies?.() ?? []).map(({ name, state, reason }) => ({ name, state, reason }))
+      void reply.code(state.ready ? 200 : 503).send({ ready: state.ready, degraded: dependencies.some(({ state }) => state !== 'up'), reasons: state.reasons, dependencies })
     })
     app.get('/metrics', routeDocs({
       summary: 'Metrics in the text format of Prometheus',

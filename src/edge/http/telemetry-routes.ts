@@ -11,12 +11,14 @@ import { BodyReader } from './body-reader.js'
 import { CommitReplies, sendAccepted } from './commit-replies.js'
 import type { EdgeContext } from './edge-context.js'
 import type { Admission } from './edge-types.js'
-import { parseIdempotencyKey, type IdempotencyClaim } from './idempotency-keys.js'
+import { parseIdempotencyKey, readingsAtMost, type ClaimOutcome } from './idempotency-keys.js'
 import { formatOf } from './media-type.js'
 import { telemetryDocs } from './route-docs.js'
 import { deviceNotFound, TelemetryAdmission } from './telemetry-admission.js'
 
 const MIB = 1024 * 1024
+
+type FirstClaim = ClaimOutcome & { readonly kind: 'first' }
 
 export function telemetryRoutes (context: EdgeContext) {
   return async (app: FastifyInstance): Promise<void> => {
@@ -68,9 +70,10 @@ class Ingest {
     }
   }
 
-  #append (admission: Admission, kind: RecordKind, identity: Buffer, body: Buffer, reply: FastifyReply, claim: IdempotencyClaim | null): void {
+  #append (admission: Admission, kind: RecordKind, identity: Buffer, body: Buffer, reply: FastifyReply, first: FirstClaim | null): void {
     const flags = admission.device === null ? RecordFlags.multiDevice : 0
-    this.#replies.append({ kind, flags, identity, body, messages: 1 }, reply, claim)
+    if (first === null || first.stamp === null) this.#replies.append({ kind, flags, identity, body, messages: 1 }, reply, first === null ? null : first.claim)
+    else this.#replies.append({ kind, flags: flags | RecordFlags.reserved, identity, body, messages: 1, stamp: first.stamp }, reply, first.claim)
   }
 
   async #appendOnce (key: string, admission: Admission, kind: RecordKind, body: Buffer, reply: FastifyReply): Promise<void> {
@@ -79,7 +82,7 @@ class Ingest {
     const idempotencyKey = `${admission.credentialId}:${key}`
     // The same bytes for another device or in another format are another request.
     const fingerprint = `${crc32c(body, crc32c(`${device}\0${kind}`)).toString(16)}:${body.length}`
-    const outcome = await this.#context.options.idempotency.claim(tenant, idempotencyKey, fingerprint)
+    const outcome = await this.#context.options.idempotency.claim(tenant, idempotencyKey, fingerprint, readingsAtMost(body))
     switch (outcome.kind) {
       case 'repeated':
         this.#bodies.release(body.length)
@@ -95,7 +98,7 @@ class Ingest {
     try {
       if (admission.device !== null && !admission.device.known) throw deviceNotFound(device)
       const identity = encodeIdentity({ tenant, device, idempotencyKey, fingerprint })
-      this.#append(admission, kind, identity, body, reply, outcome.claim)
+      this.#append(admission, kind, identity, body, reply, outcome)
     } catch (error) {
       outcome.claim.abandoned()
       throw error

@@ -63,7 +63,7 @@ async function changeTenant (context: EdgeContext, id: string, change: TenantCha
     return next
   })
   tenants.forget(id)
-  if (change.disabled !== undefined) authenticator.forget()
+  if (change.disabled !== undefined) authenticator.forget(principal => principal.tenant === id)
   if (change.disabled === true) mqtt.disconnect(principal => principal.tenant === id)
   return changed
 }

@@ -1,10 +1,12 @@
 /**
  * What a connection may publish where. A decision is made once per (connection, topic), kept as a `TopicEntry` and
  * found again by comparing bytes. Decisions that rest on the registry (a gateway's children, devices named by an
- * application) are leases: they are made anew after `leaseTicks`.
+ * application) are leases: they are made anew after `leaseTicks`, refusals after two seconds. While the registry is away, what
+ * it allowed stays allowed (src/gate/lease-cache.ts).
  */
-import { LRUCache } from 'lru-cache'
+import { registryStaleMsMax, unknownLeaseMsMax } from '../../core/limits.js'
 import { parseDeviceTopic, publishTarget } from '../../gate/access.js'
+import { LeaseCache } from '../../gate/lease-cache.js'
 import type { DeadLetterReason } from '../../store/dead-letter-store.js'
 import type { RegistryStore } from '../../store/registry.js'
 import type { Principal } from '../../tenancy/model.js'
@@ -45,14 +47,18 @@ export type TopicDecision = TopicEntry | { readonly ask: string }
 export class TopicDirectory {
   readonly #registry: RegistryStore
   readonly #watch: TelemetryWatch
-  readonly #answers: LRUCache<string, DeviceAnswer>
+  readonly #answers: LeaseCache<DeviceAnswer>
   readonly #leaseTicks: number
+  readonly #unknownLeaseTicks: number
 
   constructor (registry: RegistryStore, watch: TelemetryWatch, options: { leaseMs: number, leaseTicks: number, answersMax: number, nowMs: () => number }) {
     this.#registry = registry
     this.#watch = watch
     this.#leaseTicks = options.leaseTicks
-    this.#answers = new LRUCache({ max: options.answersMax, ttl: options.leaseMs, ttlResolution: 0, perf: { now: options.nowMs } })
+    this.#unknownLeaseTicks = Math.max(1, Math.ceil(options.leaseTicks * Math.min(1, unknownLeaseMsMax / options.leaseMs)))
+    this.#answers = new LeaseCache({
+      leaseMs: options.leaseMs, rememberedMax: options.answersMax, monotonicMs: options.nowMs, staleMsMax: registryStaleMsMax, isUnknown: answer => answer !== 'allowed'
+    })
   }
 
   /** Decides on a topic that is valid by the standard; `{ask}` names the device to `ask` about first. */
@@ -75,9 +81,9 @@ export class TopicDirectory {
     }
     const foreign = principal.role === 'device' ? entry.device !== principal.device : target.kind === 'telemetry'
     if (foreign) {
-      const answer = this.#answers.get(this.#key(principal, entry.device))
+      const answer = this.#answers.peek(this.#key(principal, entry.device))
       if (answer === undefined) return { ask: entry.device }
-      entry.validUntil = tick + this.#leaseTicks
+      entry.validUntil = tick + (answer === 'allowed' ? this.#leaseTicks : this.#unknownLeaseTicks)
       if (answer !== 'allowed') {
         entry.reason = answer === 'unknown' ? 'device_unknown' : 'device_forbidden'
         entry.detail = answer === 'unknown' ? `there is no device ${entry.device}` : `device ${entry.device} is not registered under this gateway`
@@ -99,14 +105,15 @@ export class TopicDirectory {
 
   /** Asks the registry, so that `decide` can answer. Rejects where the registry does not answer. */
   async ask (principal: Principal, deviceId: string): Promise<void> {
-    const device = await this.#registry.getDevice(principal.tenant as string, deviceId)
-    let answer: DeviceAnswer = 'unknown'
-    if (device !== null) answer = principal.role !== 'device' || device.gatewayId === principal.device ? 'allowed' : 'foreign'
-    this.#answers.set(this.#key(principal, deviceId), answer)
+    await this.#answers.get(this.#key(principal, deviceId), async () => {
+      const device = await this.#registry.getDevice(principal.tenant as string, deviceId)
+      if (device === null) return 'unknown'
+      return principal.role !== 'device' || device.gatewayId === principal.device ? 'allowed' : 'foreign'
+    })
   }
 
   /** Forgets what the registry said, after a device was changed on this node. Entries live on until their lease ends. */
-  forget (): void { this.#answers.clear() }
+  forget (): void { this.#answers.forget() }
 
   #key (principal: Principal, device: string): string {
     return `${principal.tenant as string}/${principal.role === 'device' ? principal.device as string : ''}/${device}`

@@ -21,6 +21,8 @@ export interface DecodeContext {
    * uses max(stamp + i, last + 1) and records it, so that two arrays of one device never share a timestamp.
    */
   readonly lastUnstamped: Map<number, number>
+  /** Timestamps are stamp + i exactly, because another journal may hold the same message (RecordFlags.reserved). Default false. */
+  readonly exact?: boolean
   /** Called for each refused part; the other readings of the message stay. */
   refuse(reason: DeadLetterReason, detail: string, device: string, payload: Uint8Array): void
   /** In a multi-device body: may readings be stored for this device? Called once per device and slice by the caller's cache. */

@@ -201,6 +201,10 @@ export class ReadingSink {
     const { lastUnstamped, stamp } = this.#context
     const arrival = stamp + this.index
     const last = lastUnstamped.size === 0 ? undefined : lastUnstamped.get(this.#deviceNumber)
+    if (this.#context.exact === true) {
+      lastUnstamped.set(this.#deviceNumber, Math.max(arrival, last ?? 0))
+      return arrival
+    }
     const ts = last !== undefined && last >= arrival ? last + 1 : arrival
     if (this.several || ts !== arrival) lastUnstamped.set(this.#deviceNumber, ts)
     return ts

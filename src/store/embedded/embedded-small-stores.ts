@@ -110,6 +110,11 @@ export class EmbeddedIdempotency implements IdempotencyStore {
     return null
   }
 
+  /** One node has the store to itself: what is under way is known to its memory and its journal. */
+  async claimIdempotency (): Promise<null> {
+    return null
+  }
+
   /** @throws TwinfoldError `internal` in a store that is not the owner's. */
   async dropIdempotencyBefore (stamp: number): Promise<void> {
     const owner = this.#owner

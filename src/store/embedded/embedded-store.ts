@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import type { Clock } from '../../core/clock.js'
 import { TwinfoldError } from '../../core/errors.js'
 import type { Log } from '../../core/log.js'
+import { methodsOf } from '../methods-of.js'
 import type { Store } from '../store.js'
 import { DatabasePool } from './database-pool.js'
 import { EmbeddedDeadLetters } from './embedded-dead-letters.js'
@@ -72,13 +73,16 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
   return {
     directory,
     raw: new EmbeddedRawStore({ directory, pool, owner }),
+    hot: null,
+    outbox: null,
+    dependencies: () => [],
     ...methodsOf(registry, [
       'createTenant', 'getTenant', 'updateTenant', 'listTenants', 'createDevice', 'getDevice', 'updateDevice', 'deleteDevice', 'listDevices',
       'listDevicesOfGateway', 'putCredential', 'getCredential', 'listCredentials', 'deleteCredential', 'getPlan', 'putPlanIfVersion'
     ]),
     ...methodsOf(letters, ['putDeadLetters', 'listDeadLetters', 'getDeadLetter', 'deleteDeadLetters', 'trimDeadLetters', 'deadLetterTenants']),
     ...methodsOf(small, ['getCursor', 'putCursor', 'putErasure', 'erasedBefore', 'listErasures', 'getSetting', 'putSetting']),
-    ...methodsOf(idempotency, ['putIdempotency', 'getIdempotency', 'dropIdempotencyBefore']),
+    ...methodsOf(idempotency, ['putIdempotency', 'getIdempotency', 'dropIdempotencyBefore', 'claimIdempotency']),
     get openDatabases () { return pool.openCount },
     async open () {},
     async close () {
@@ -86,15 +90,6 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
       await closing
     }
   }
-}
-
-type Methods<T, K extends keyof T> = { [Name in K]: T[Name] }
-
-/** The named methods, bound, so that they can stand in another object. */
-function methodsOf<T extends object, K extends keyof T> (part: T, names: readonly K[]): Methods<T, K> {
-  const methods: Partial<Methods<T, K>> = {}
-  for (const name of names) methods[name] = (part[name] as (...args: unknown[]) => unknown).bind(part) as T[K]
-  return methods as Methods<T, K>
 }
 
 /** Makes the directory and its format mark, or checks the mark. Returns the one true path, which is what threads share databases by. */

@@ -2,11 +2,11 @@
  * Received QoS 2 messages between PUBLISH and PUBREL [MQTT-4.3.3-2]: a packet identifier that is here is a redelivery.
  * Those of clean sessions end with the connection [MQTT-3.1.2-6], hence with the process, and stay in memory.
  */
-import { decodePacket, encodePacket } from './codec.js'
+import { decodePacket, encodePacket } from '../../broker/codec.js'
 import { incomingKey } from './keys.js'
-import type { Ledger } from './ledger.js'
+import type { Ledger } from '../../broker/ledger.js'
 import type { SessionTable } from './sessions.js'
-import type { BrokerClient, BrokerPacket } from './types.js'
+import type { BrokerClient, BrokerPacket } from '../../broker/types.js'
 import { del, put, type BatchWriter, type BrokerDatabase, type WriteOperation } from './writer.js'
 
 /** By identifier, in order of arrival: the encoded packet, or null where it is on disk. */

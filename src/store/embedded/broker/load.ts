@@ -1,10 +1,10 @@
 /** Opening: the database, its format, and one pass over its small rows. No payload is read. */
 import { ClassicLevel } from 'classic-level'
 import { TwinfoldError } from '../../../core/errors.js'
-import { decodeOptions, decodePair, decodeReference } from './codec.js'
+import { decodeOptions, decodePair, decodeReference } from '../../broker/codec.js'
 import type { IncomingMessages } from './incoming.js'
 import { clientIdOf, filterOf, formatKey, messageIdOf, messageKey, numberOf, runKey, tableRange, tags, textOf } from './keys.js'
-import type { Ledger } from './ledger.js'
+import type { Ledger } from '../../broker/ledger.js'
 import type { OutgoingQueues } from './outgoing.js'
 import { Session, type SessionTable } from './sessions.js'
 import type { Wills } from './wills.js'

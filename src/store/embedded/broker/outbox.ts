@@ -1,5 +1,5 @@
 /** One session's queue in memory, by number, by packet identifier and by the broker's own packet identity. */
-import type { Reference } from './codec.js'
+import type { Reference } from '../../broker/codec.js'
 
 export interface OutboxEntry extends Reference {
   readonly number: number

@@ -9,12 +9,12 @@
 import { LRUCache } from 'lru-cache'
 import { hash32 } from '../../../core/ids.js'
 import type { Log } from '../../../core/log.js'
-import { decodePacket, decodeReference, encodePacket, encodeReference, type Reference } from './codec.js'
+import { decodePacket, decodeReference, encodePacket, encodeReference, type Reference } from '../../broker/codec.js'
 import { messageKey, numberOf, referenceKey, referenceRange } from './keys.js'
-import type { Ledger } from './ledger.js'
+import type { Ledger } from '../../broker/ledger.js'
 import { Outbox, type OutboxEntry } from './outbox.js'
 import type { Session, SessionTable } from './sessions.js'
-import { tenantOf, type BrokerClient, type BrokerPacket, type MatchedSubscription, type QueuedPacket } from './types.js'
+import { tenantOf, type BrokerClient, type BrokerPacket, type MatchedSubscription, type QueuedPacket } from '../../broker/types.js'
 import { del, put, type BatchWriter, type BrokerDatabase, type WriteOperation } from './writer.js'
 
 /** Contents of recent messages, for acknowledgements that follow soon. */

@@ -11,17 +11,17 @@ import { Readable } from 'node:stream'
 import type { Clock } from '../../../core/clock.js'
 import type { Log } from '../../../core/log.js'
 import { IncomingMessages } from './incoming.js'
-import { Ledger, type BrokerLimits, type BrokerPersistenceStats, type LimitListener } from './ledger.js'
+import { Ledger, type BrokerLimits, type BrokerPersistenceStats, type LimitListener } from '../../broker/ledger.js'
 import { countRun, load, openDatabase } from './load.js'
-import { separateOrders } from './order.js'
+import { separateOrders } from '../../broker/order.js'
 import { OutgoingQueues } from './outgoing.js'
 import { RetainedMessages } from './retained.js'
 import { SessionTable } from './sessions.js'
-import type { BrokerClient, BrokerHandle, BrokerPacket, BrokerSubscription, MatchedSubscription, QueuedPacket } from './types.js'
+import type { BrokerClient, BrokerHandle, BrokerPacket, BrokerSubscription, MatchedSubscription, QueuedPacket } from '../../broker/types.js'
 import { Wills } from './wills.js'
 import { BatchWriter, type BrokerDatabase } from './writer.js'
 
-export { brokerLimitsDefault, type BrokerLimits, type BrokerPersistenceStats, type LimitKind, type LimitListener } from './ledger.js'
+export { brokerLimitsDefault, type BrokerLimits, type BrokerPersistenceStats, type LimitKind, type LimitListener } from '../../broker/ledger.js'
 
 export interface BrokerPersistenceOptions {
   readonly directory: string

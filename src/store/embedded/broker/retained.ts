@@ -3,11 +3,11 @@
  * filter's literal prefix. Counted per tenant in rows written with the messages, so opening reads no messages.
  */
 import type { Log } from '../../../core/log.js'
-import { decodePacket, encodePacket, encodePair } from './codec.js'
-import { matches, planFilter } from './filter.js'
+import { decodePacket, encodePacket, encodePair } from '../../broker/codec.js'
+import { matches, planFilter } from '../../broker/filter.js'
 import { retainedKey, retainedRange, tenantKey, textOf } from './keys.js'
-import type { Ledger } from './ledger.js'
-import { tenantOf, type BrokerPacket } from './types.js'
+import type { Ledger } from '../../broker/ledger.js'
+import { tenantOf, type BrokerPacket } from '../../broker/types.js'
 import { del, put, type BatchWriter, type BrokerDatabase, type WriteOperation } from './writer.js'
 
 /** Topics read at a time; between two pages nothing of the database is pinned, however slow the subscriber. */

@@ -5,12 +5,12 @@
  */
 import type { Clock } from '../../../core/clock.js'
 import type { Log } from '../../../core/log.js'
-import { encodeOptions, encodePair, type SubscriptionOptions } from './codec.js'
-import { SubscriptionIndex } from './filter.js'
+import { encodeOptions, encodePair, type SubscriptionOptions } from '../../broker/codec.js'
+import { SubscriptionIndex } from '../../broker/filter.js'
 import { sessionKey, subscriptionKey } from './keys.js'
-import type { Ledger } from './ledger.js'
+import type { Ledger } from '../../broker/ledger.js'
 import type { Outbox } from './outbox.js'
-import { tenantOf, type BrokerClient, type BrokerSubscription, type MatchedSubscription } from './types.js'
+import { tenantOf, type BrokerClient, type BrokerSubscription, type MatchedSubscription } from '../../broker/types.js'
 import { del, put, type BatchWriter, type WriteOperation } from './writer.js'
 
 export class Session {

@@ -3,10 +3,10 @@
  * for them in `streamWill` by the id of the broker that held them).
  */
 import type { Log } from '../../../core/log.js'
-import { decodePacket, encodePacket } from './codec.js'
+import { decodePacket, encodePacket } from '../../broker/codec.js'
 import { tableRange, tags, textOf, willKey } from './keys.js'
-import type { Ledger } from './ledger.js'
-import { tenantOf, type BrokerClient, type BrokerPacket } from './types.js'
+import type { Ledger } from '../../broker/ledger.js'
+import { tenantOf, type BrokerClient, type BrokerPacket } from '../../broker/types.js'
 import { del, put, type BatchWriter, type BrokerDatabase } from './writer.js'
 
 const pageRows = 64

@@ -2,7 +2,7 @@
  * The bounds of the broker persistence (INVARIANTS 8), what is counted against them per tenant, and what happened at
  * them. Every refusal is counted in `stats.refused` and told to `onLimit` (INVARIANTS 9).
  */
-import { mqttSubscriptionsPerSessionMax } from '../../../core/limits.js'
+import { mqttSubscriptionsPerSessionMax } from '../../core/limits.js'
 import { tenantOf } from './types.js'
 
 const MIB = 1024 * 1024

@@ -10,7 +10,7 @@
  * 64-bit fields are IEEE doubles; extras are CBOR (RFC 8949) of the packet's remaining fields.
  */
 import { Encoder } from 'cbor-x'
-import { TwinfoldError } from '../../../core/errors.js'
+import { TwinfoldError } from '../../core/errors.js'
 import type { BrokerPacket, BrokerSubscription } from './types.js'
 
 const flag = { retain: 4, hasDup: 8, dup: 16, hasBrokerId: 32, hasCounter: 64, textPayload: 128, hasExtras: 256, publish: 512 } as const

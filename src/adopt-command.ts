@@ -1,0 +1,51 @@
+/** `twinfold journal adopt DIR` as a command: asks who lives, adopts, and says what was done. */
+import { randomUUID } from 'node:crypto'
+import { adoptJournal } from './adopt.js'
+import type { Config } from './config.js'
+import type { Clock } from './core/clock.js'
+import { TwinfoldError } from './core/errors.js'
+import type { Log } from './core/log.js'
+import type { NodeSeen } from './store/node-store.js'
+import { openNodes } from './store/open-nodes.js'
+import { storeSpec } from './store-spec.js'
+import type { RedisSettings } from '../workers/protocol.js'
+
+interface Tools { readonly clock: Clock, readonly log: Log }
+
+/** How long Redis may take to answer before the nodes count as unknown. */
+const askAttempts = 20
+const askPauseMs = 250
+
+/** @returns lines for people. @throws TwinfoldError as adoptJournal does */
+export async function adopt (config: Config, directory: string, tools: Tools): Promise<readonly string[]> {
+  const store = storeSpec(config)
+  if (store.kind !== 'cluster') throw new TwinfoldError('invalid_request', 'an adoption packs into the store of a cluster: set TWINFOLD_STORE=cluster and where the services are')
+  const nodes = await nodesNow(store.redis, tools)
+  const lines = nodes === null ? ['Redis does not answer, so nobody could be asked whether the journal\'s node is really gone.'] : []
+  const { journalId, already, slices, readings, points, damagedRecords } = await adoptJournal({ directory, store, packThreads: config.packThreads, nodes: nodes ?? [], ...tools })
+  lines.push(already
+    ? `Journal ${journalId} was adopted before; nothing was done.`
+    : `Journal ${journalId} is adopted: ${slices} slices, ${readings} readings, ${points} points packed${damagedRecords > 0 ? `, ${damagedRecords} damaged records passed over (see the log)` : ''}.`)
+  return lines
+}
+
+/** The nodes heard of, learned by one beat under a name of our own that is taken back at once. null: nobody could be asked. */
+async function nodesNow (redis: RedisSettings, { clock, log }: Tools): Promise<readonly NodeSeen[] | null> {
+  const opened = openNodes(redis, { clock, log })
+  const bootId = randomUUID()
+  const name = `adoption-${bootId}`
+  try {
+    for (let attempt = 0; attempt < askAttempts; attempt++) {
+      const nowUs = clock.nowUs()
+      const answer = await opened.nodes.beat({ name, bootId, journalId: '', stampLast: 0, wallUs: nowUs, clockOffsetMs: null, clock: 'unknown', startedAtUs: nowUs }).catch(() => null)
+      if (answer !== null) {
+        await opened.nodes.leave(name, bootId).catch(() => {})
+        return answer.nodes
+      }
+      await new Promise(resolve => { setTimeout(resolve, askPauseMs) })
+    }
+    return null
+  } finally {
+    await opened.close()
+  }
+}

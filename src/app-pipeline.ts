@@ -1,0 +1,133 @@
+/** Wires the pipeline: from the journal to rows, and what follows the packer: plans, merges, hot state, analytics, the journal's release. */
+import type { Clock } from './core/clock.js'
+import type { Lifecycle } from './core/lifecycle.js'
+import { segmentBytesMax } from './core/limits.js'
+import type { Log } from './core/log.js'
+import { Projector } from './analytics/projector.js'
+import { ProjectPool } from './analytics/project-pool.js'
+import type { Config } from './config.js'
+import type { IdempotencyKeys } from './edge/http/idempotency-keys.js'
+import type { Pressure } from './gate/pressure.js'
+import type { JournalFiles } from './journal/journal.js'
+import { HotFollower } from './pipeline/hot-follower.js'
+import { JournalKeeper } from './pipeline/journal-keeper.js'
+import { Packer } from './pipeline/packer.js'
+import { PackPool } from './pipeline/pack-pool.js'
+import { PlanKeeper } from './pipeline/plan-keeper.js'
+import { PressureControl } from './pipeline/pressure-control.js'
+import { SlabMerger } from './pipeline/slab-merger.js'
+import type { DeadLetterReason } from './store/dead-letter-store.js'
+import type { Store } from './store/store.js'
+import type { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
+import type { ClickHouseSettings, StoreSpec } from '../workers/protocol.js'
+
+export interface PipelineParts {
+  readonly clock: Clock
+  readonly log: Log
+  readonly store: Store
+  readonly journal: JournalFiles
+  readonly spec: StoreSpec
+  readonly clickHouse: ClickHouseSettings | null
+  readonly pressure: Pressure
+  readonly lifecycle: Lifecycle
+  readonly deadLetters: DeadLetterKeeper
+  readonly idempotency: IdempotencyKeys
+  /** How long workers may remember tenants, plans and erasures, milliseconds. */
+  readonly leaseMs: number
+  /** Told of every move of the packer's cursor. */
+  readonly onCursor: (position: number) => void
+}
+
+export interface Pipeline {
+  readonly packer: Packer
+  readonly merger: SlabMerger
+  readonly planKeeper: PlanKeeper
+  readonly keeper: JournalKeeper
+  readonly pressureControl: PressureControl
+  /** null where the backend has no hot state. */
+  readonly hotFollower: HotFollower | null
+  /** null: analytics is off. */
+  readonly projector: Projector | null
+}
+
+/** Slices of an idle server that acknowledges only what is in Cassandra: every one of them is waited for. */
+const replicatedSliceIntervalMs = 10
+const projectIntervalMs = 1000
+const slabsPerTaskMax = 4000
+/** A clean stop packs what is left for at most this long; the rest is packed at the next start. */
+const drainMs = 5000
+
+export async function openPipeline (config: Config, parts: PipelineParts): Promise<Pipeline> {
+  const { clock, log, store, journal, spec, pressure, lifecycle, deadLetters, idempotency, leaseMs } = parts
+  const pool = new PackPool({ store: spec, threads: config.packThreads, leaseMs })
+  await lifecycle.open({ name: 'pack threads', close: async () => { await pool.close() } })
+  const planKeeper = new PlanKeeper({ plans: store, clock, log, devicesMax: 10_000, measureMs: 10_000 })
+  const merger = new SlabMerger({
+    journalId: journal.journalId,
+    pool,
+    busy: () => pressure.level !== 'open' || packer.stuck,
+    clock,
+    log,
+    afterMs: config.mergeAfterMs,
+    intervalMs: config.mergeAfterMs * 2,
+    slabsPerTaskMax,
+    takeStamps: count => journal.takeStamps(count)
+  })
+  const packer: Packer = new Packer({
+    journal,
+    cursors: store,
+    pool,
+    clock,
+    log,
+    sliceIntervalMs: config.ack === 'replicated' ? Math.min(replicatedSliceIntervalMs, config.sliceIntervalMs) : config.sliceIntervalMs,
+    onPacked: result => {
+      planKeeper.note(result.loads)
+      merger.notePacked(packer.cursor)
+      for (const [key, count] of result.refused) {
+        const [tenant, reason] = key.split('\0')
+        deadLetters.noteAdded(tenant, count, reason as DeadLetterReason)
+      }
+      idempotency.packedUpTo(packer.cursor)
+      parts.onCursor(packer.cursor)
+    }
+  }, { cursor: journal.recovered.cursor, marks: journal.recovered.marks })
+  const projector = await openProjection(parts, packer)
+  const keeper = new JournalKeeper({
+    journal, cursors: store, packer, clock, log, flush: async () => { await store.raw.flush() }, flushIntervalMs: 30_000, keepMs: config.journalKeepMs, flushBytes: segmentBytesMax * 4
+  })
+  const pressureControl = new PressureControl({ journal, packer, pressure, lagMsMax: config.lagMsMax, backlogBytesMin: 16 * 1024 * 1024, intervalMs: 10 })
+  const hotFollower = store.hot === null ? null : new HotFollower({ journal, packer, pool, log })
+  await lifecycle.open({ name: 'plan keeper', open: async () => { planKeeper.open() }, close: async () => { await planKeeper.close() } })
+  await lifecycle.open({ name: 'journal keeper', open: async () => { keeper.open() }, close: async () => { await keeper.close() } })
+  await lifecycle.open({
+    name: 'packer',
+    open: async () => { packer.open() },
+    close: async () => {
+      // What is acknowledged and not packed yet is packed at the next start, but a clean stop leaves nothing behind.
+      const drained = await packer.drain(drainMs)
+      await packer.close()
+      if (drained) await keeper.flushNow()
+    }
+  })
+  if (hotFollower !== null) await lifecycle.open({ name: 'hot follower', open: async () => { hotFollower.open() }, close: async () => { await hotFollower.close() } })
+  await lifecycle.open({
+    name: 'merger',
+    open: async () => {
+      merger.notePacked(packer.cursor)
+      merger.open()
+    },
+    close: async () => { await merger.close() }
+  })
+  await lifecycle.open({ name: 'pressure', open: async () => { pressureControl.open() }, close: async () => { pressureControl.close() } })
+  return { packer, merger, planKeeper, keeper, pressureControl, hotFollower, projector }
+}
+
+/** Before the packer packs anything: what it packed in earlier runs tells whether analytics was there then. */
+async function openProjection ({ clickHouse, clock, log, store, journal, spec, leaseMs, lifecycle }: PipelineParts, packer: Packer): Promise<Projector | null> {
+  if (clickHouse === null) return null
+  const pool = new ProjectPool({ store: spec, clickHouse, leaseMs })
+  await lifecycle.open({ name: 'project thread', close: async () => { await pool.close() } })
+  const projector = new Projector({ journalId: journal.journalId, packer, stampNow: () => journal.takeStamps(1), cursors: store, pool, clock, log, intervalMs: projectIntervalMs })
+  await lifecycle.open({ name: 'projector', open: async () => { projector.open() }, close: async () => { await projector.close() } })
+  return projector
+}

@@ -1,0 +1,98 @@
+/** The fleet-wide read side: whether it is there and how far behind, and how much a tenant has in it. */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { TwinfoldError } from '../../core/errors.js'
+import { usPerDay } from '../../core/reading.js'
+import { retentionDaysAt } from '../../tenancy/model.js'
+import { authorizeHook, tenantOf } from './authorize.js'
+import type { EdgeContext } from './edge-context.js'
+import { isoTime, parseQueryTime } from './query-time.js'
+import { routeDocs } from './route-docs.js'
+import type { Schema } from './schema-check.js'
+
+const rangeDefaultUs = usPerDay
+
+const timeSchema: Schema = { type: 'string', maxLength: 40, description: 'ISO 8601 (UTC where no zone is given), milliseconds since the epoch, or relative: now-6h (s, m, h, d, w).' }
+const lagSchema: Schema = { type: ['number', 'null'], description: 'How long points of this node have waited to be in analytics: since the oldest one that is not. 0: all are in. null: analytics is off.' }
+
+/** What the routes answer from; absent where analytics is off. */
+export interface AnalyticsSource {
+  readonly status: { readonly state: 'up' | 'down' | 'gap', readonly reason: string, readonly lagSeconds: number }
+  countPoints (tenant: string, fromTs: number, toTs: number): Promise<{ readonly points: number, readonly devices: number, readonly lagSeconds: number }>
+}
+
+const offReason = 'analytics is off on this server: it takes TWINFOLD_STORE=cluster and the address of a ClickHouse in TWINFOLD_CLICKHOUSE'
+
+/** Milliseconds are as fine as a lag is worth telling. */
+function rounded (seconds: number): number {
+  return Math.round(seconds * 1000) / 1000
+}
+
+async function countPoints (context: EdgeContext, request: FastifyRequest): Promise<object> {
+  const { analytics, tenants } = context.options
+  if (analytics === undefined) throw new TwinfoldError('not_found', offReason)
+  const { from, to } = request.query as { readonly from?: string, readonly to?: string }
+  const nowUs = context.stamps.now()
+  const toTs = to === undefined ? nowUs + 1 : parseQueryTime(to, nowUs, 'to')
+  const fromTs = from === undefined ? Math.max(0, toTs - rangeDefaultUs) : parseQueryTime(from, nowUs, 'from')
+  if (fromTs >= toTs) throw new TwinfoldError('invalid_field', `'from' must lie before 'to'`, { field: 'from' })
+  const id = tenantOf(request)
+  const tenant = await tenants.get(id)
+  if (tenant === null) throw new TwinfoldError('not_found', 'the tenant is gone')
+  // A retention that was shortened counts at once, as in every query.
+  const keptFromTs = Math.max(fromTs, nowUs - retentionDaysAt(tenant, nowUs) * usPerDay)
+  const { points, devices, lagSeconds } = keptFromTs >= toTs
+    ? { points: 0, devices: 0, lagSeconds: analytics.status.lagSeconds }
+    : await analytics.countPoints(id, keptFromTs, toTs)
+  return { from: isoTime(fromTs), to: isoTime(toTs), points, devices, lagSeconds: rounded(lagSeconds) }
+}
+
+export function analyticsRoutes (context: EdgeContext) {
+  return async (app: FastifyInstance): Promise<void> => {
+    const onRequest = authorizeHook(context, ['operator', 'application', 'viewer'])
+
+    app.get('/analytics/status', {
+      ...routeDocs({
+        summary: 'Whether fleet-wide analytics answers, and how far it is behind',
+        description: 'Of the node that answers. `gap`: points are missing until analytics is rebuilt. Readings of single devices do not depend on it.',
+        tag: 'analytics',
+        answers: {
+          200: {
+            description: 'The state.',
+            schema: {
+              type: 'object',
+              required: ['state', 'reason', 'lagSeconds'],
+              properties: { state: { type: 'string', enum: ['up', 'down', 'off', 'gap'] }, reason: { type: 'string', description: 'Why it is not up; empty when it is.' }, lagSeconds: lagSchema }
+            }
+          }
+        }
+      }),
+      onRequest
+    }, async () => {
+      const { analytics } = context.options
+      if (analytics === undefined) return { state: 'off', reason: offReason, lagSeconds: null }
+      const { state, reason, lagSeconds } = analytics.status
+      return { state, reason, lagSeconds: rounded(lagSeconds) }
+    })
+
+    app.get('/analytics/points', {
+      ...routeDocs({
+        summary: 'How many points of how many devices of the tenant lie in a range',
+        description: 'Default: the last 24 hours. Each point is counted once, however often it was sent. 404 where analytics is off.',
+        tag: 'analytics',
+        query: { type: 'object', additionalProperties: false, properties: { from: timeSchema, to: { ...timeSchema, description: `Exclusive. ${timeSchema.description as string}` } } },
+        answers: {
+          200: {
+            description: 'Points and devices as of `lagSeconds` ago.',
+            schema: {
+              type: 'object',
+              required: ['from', 'to', 'points', 'devices', 'lagSeconds'],
+              properties: { from: { type: 'string', format: 'date-time' }, to: { type: 'string', format: 'date-time' }, points: { type: 'integer' }, devices: { type: 'integer' }, lagSeconds: lagSchema }
+            }
+          }
+        },
+        errors: ['analytics_unavailable']
+      }),
+      onRequest
+    }, async request => await countPoints(context, request))
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * The cluster store: the record in Cassandra, the hot copy in Redis. Every thread opens its own; they share nothing but the
+ * services. The main thread's (`writer`) applies the migrations first.
+ *
+ * What a call returned for is at the configured consistency (LOCAL_QUORUM) in Cassandra, in its commit log on stable storage.
+ */
+import type { Clock } from '../../core/clock.js'
+import type { Log } from '../../core/log.js'
+import type { ClusterSpec } from '../../../workers/protocol.js'
+import type { Store } from '../store.js'
+import { methodsOf } from '../methods-of.js'
+import { CassandraDeadLetters } from './cassandra/cassandra-dead-letters.js'
+import { CassandraPlans } from './cassandra/cassandra-plans.js'
+import { CassandraRawStore } from './cassandra/cassandra-raw-store.js'
+import { CassandraRegistry } from './cassandra/cassandra-registry.js'
+import { CassandraSmallStores } from './cassandra/cassandra-small-stores.js'
+import { migrateCassandra } from './cassandra/migrate.js'
+import { openCassandra } from './cassandra/open-cassandra.js'
+import { openRedis } from './redis/open-redis.js'
+import { RedisHotState } from './redis/redis-hot-state.js'
+
+export interface ClusterStoreOptions {
+  readonly spec: ClusterSpec
+  readonly clock: Clock
+  readonly log: Log
+  readonly writer: boolean
+}
+
+/** @throws TwinfoldError `store_unavailable` naming what could not be reached, `format_newer` where the schema is a newer server's. */
+export async function openClusterStore ({ spec, clock, log, writer }: ClusterStoreOptions): Promise<Store> {
+  if (writer) await migrateCassandra(spec.cassandra, { clock, log })
+  const client = await openCassandra(spec.cassandra, { clock, log })
+  const redis = openRedis(spec.redis, { clock, log, name: 'Redis' })
+  const raw = new CassandraRawStore(client, { clock, outbox: spec.outbox })
+  return {
+    raw,
+    hot: new RedisHotState(redis),
+    outbox: spec.outbox ? raw : null,
+    ...methodsOf(new CassandraRegistry(client), [
+      'createTenant', 'getTenant', 'updateTenant', 'listTenants', 'createDevice', 'getDevice', 'updateDevice', 'deleteDevice', 'listDevices',
+      'listDevicesOfGateway', 'putCredential', 'getCredential', 'listCredentials', 'deleteCredential'
+    ]),
+    ...methodsOf(new CassandraPlans(client), ['getPlan', 'putPlanIfVersion']),
+    ...methodsOf(new CassandraDeadLetters(client), ['putDeadLetters', 'listDeadLetters', 'getDeadLetter', 'deleteDeadLetters', 'trimDeadLetters', 'deadLetterTenants']),
+    ...methodsOf(new CassandraSmallStores(client), [
+      'getCursor', 'putCursor', 'putErasure', 'erasedBefore', 'listErasures', 'getSetting', 'putSetting', 'putIdempotency', 'getIdempotency',
+      'dropIdempotencyBefore', 'claimIdempotency'
+    ]),
+    dependencies: () => [client.status(), redis.status()],
+    async open () {},
+    async close () {
+      await redis.close()
+      await client.close()
+    }
+  }
+}
