@@ -1,5 +1,4 @@
 /** `twinfold journal adopt DIR` as a command: asks who lives, adopts, and says what was done. */
-import { randomUUID } from 'node:crypto'
 import { adoptJournal } from './adopt.js'
 import type { Config } from './config.js'
 import type { Clock } from './core/clock.js'
@@ -29,19 +28,13 @@ export async function adopt (config: Config, directory: string, tools: Tools): P
   return lines
 }
 
-/** The nodes heard of, learned by one beat under a name of our own that is taken back at once. null: nobody could be asked. */
-async function nodesNow (redis: RedisSettings, { clock, log }: Tools): Promise<readonly NodeSeen[] | null> {
-  const opened = openNodes(redis, { clock, log })
-  const bootId = randomUUID()
-  const name = `adoption-${bootId}`
+/** The nodes heard of; null: nobody could be asked. */
+async function nodesNow (redis: RedisSettings, tools: Tools): Promise<readonly NodeSeen[] | null> {
+  const opened = openNodes(redis, tools)
   try {
     for (let attempt = 0; attempt < askAttempts; attempt++) {
-      const nowUs = clock.nowUs()
-      const answer = await opened.nodes.beat({ name, bootId, journalId: '', stampLast: 0, wallUs: nowUs, clockOffsetMs: null, clock: 'unknown', startedAtUs: nowUs }).catch(() => null)
-      if (answer !== null) {
-        await opened.nodes.leave(name, bootId).catch(() => {})
-        return answer.nodes
-      }
+      const seen = await opened.nodes.seen().catch(() => null)
+      if (seen !== null) return seen
       await new Promise(resolve => { setTimeout(resolve, askPauseMs) })
     }
     return null

@@ -26,7 +26,7 @@ import { readBootId, startCursor } from './pipeline/start-cursor.js'
 import { QueryPool } from './query/query-pool.js'
 import { joinDependencies, type DependencyStatus } from './store/dependency-status.js'
 import { openAnalytics } from './store/open-analytics.js'
-import { openBroker } from './store/open-broker.js'
+import { openBrokerBackend } from './store/open-broker.js'
 import { openNodes } from './store/open-nodes.js'
 import { openStore } from './store/open-store.js'
 import { clickHouseSettings, storeSpec } from './store-spec.js'
@@ -100,9 +100,12 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   await lifecycle.open({ name: 'queries', close: async () => { await queries.close() } })
   const retention = new RetentionJob({ store, log, clock })
   await lifecycle.open({ name: 'retention', open: async () => { retention.start() }, close: async () => { await retention.close() } })
-  const broker = await openBroker(spec, { dataDirectory: config.dataDirectory, clock, log })
+  const broker = await openBrokerBackend(spec.kind === 'cluster' ? { kind: 'cluster', redis: spec.redis } : { kind: 'embedded', directory: join(config.dataDirectory, 'broker') }, {
+    clock, log, onLimit: (limit, owner) => { log.debug({ limit, owner }, 'a limit of the broker was reached') }
+  })
   await lifecycle.open({ name: 'broker', close: async () => { await broker.close() } })
-  watched.push(() => broker.dependencies())
+  const brokerStatus = (): readonly DependencyStatus[] => [broker.status()].filter(status => status !== null)
+  watched.push(brokerStatus)
 
   const refusals = new RefusalWriter({ deadLetters, stamp: () => clock.nowUs(), log })
   await lifecycle.open({ name: 'refusals', close: async () => { await refusals.close() } })
@@ -115,7 +118,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     authenticator,
     pressure,
     persistence: broker.persistence,
-    ...(broker.messaging === undefined ? {} : { messaging: broker.messaging }),
+    ...(broker.messaging === null ? {} : { messaging: broker.messaging }),
     clock,
     log,
     connectionsMax: config.connectionsMax,

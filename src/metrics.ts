@@ -163,7 +163,7 @@ export interface MetricParts {
   readonly keeper: HasStats
   readonly mqtt: { readonly stats: MqttStatsRead }
   readonly queries: HasStats & { readonly waiting: number }
-  readonly broker: { readonly persistence: object & Partial<HasStats> }
+  readonly broker: HasStats
   readonly deadLetters: object & Partial<HasStats>
   readonly hotFollower: HasStats | null
   readonly projector: HasStats | null
@@ -195,10 +195,8 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   metrics.stats('pressure_control', () => parts.pressureControl.stats)
   metrics.stats('plan_keeper', () => parts.planKeeper.stats)
   metrics.stats('journal_keeper', () => parts.keeper.stats)
-  const { broker: { persistence }, deadLetters, hotFollower, projector, membership } = parts
-  if (persistence.stats !== undefined) {
-    metrics.stats('broker', () => persistence.stats as object, { gauges: ['retained', 'retainedBytes', 'sessions', 'subscriptions', 'queued', 'queuedBytes', 'wills', 'incoming'] })
-  }
+  const { broker, deadLetters, hotFollower, projector, membership } = parts
+  metrics.stats('broker', () => broker.stats, { gauges: ['retained', 'retainedBytes', 'sessions', 'subscriptions', 'queued', 'queuedBytes', 'wills', 'incoming'] })
   if (deadLetters.stats !== undefined) metrics.stats('dead_letters', () => deadLetters.stats as object)
   if (hotFollower !== null) metrics.stats('hot_follower', () => hotFollower.stats)
   if (projector !== null) metrics.stats('analytics', () => projector.stats, { gauges: ['lagSeconds', 'entriesBehind', 'bytesBehind'] })

@@ -4,7 +4,7 @@
  * the journal, the packer and device queries do not notice.
  *
  * Why there can be no gap. A round is: (1) stream `pack` from its cursor to P, where P was the packer's cursor when the round
- * began; (2) stream `merge` from its cursor to its end; (3) `whole` becomes P.
+ * began; (2) stream `merge` from its cursor to its end as it then is; (3) `whole` becomes P.
  * - An entry of `pack` is visible before the packer's cursor passes it, and the packer's cursor passes slices in order; so at (1)
  *   every slice up to P has its entry, and every entry is read. The rows that it names were visible before it.
  * - A slab that it names and that is gone was merged: the merge wrote its chunks, then its entry, then removed the slab. So the entry
@@ -69,6 +69,12 @@ const gapReasons: Readonly<Record<number, string>> = {
   2: 'analytics fell further behind than the outbox reaches: points are missing until analytics is rebuilt'
 }
 
+function newStats () {
+  return { rounds: 0, entries: 0, points: 0, batches: 0, rowsPassed: 0, rowsMissing: 0, damagedRows: 0, failures: 0, busyMs: 0, lagSeconds: 0, entriesBehind: 0, bytesBehind: 0 }
+}
+
+export type ProjectionStats = ReturnType<typeof newStats>
+
 export class Projector {
   readonly #options: ProjectorOptions
   readonly #startPosition: number
@@ -86,7 +92,7 @@ export class Projector {
   #failuresInRow = 0
   #failure: { code: string, detail: string } | null = null
   #slicesSeen = 0
-  readonly stats = { rounds: 0, entries: 0, points: 0, batches: 0, rowsPassed: 0, rowsMissing: 0, damagedRows: 0, failures: 0, busyMs: 0, lagSeconds: 0, entriesBehind: 0, bytesBehind: 0 }
+  readonly #stats = newStats()
 
   /** Made before the packer packs anything: what it packed in earlier runs tells whether analytics was there then. */
   constructor (options: ProjectorOptions) {
@@ -109,7 +115,7 @@ export class Projector {
   }
 
   get status (): ProjectionStatus {
-    const { lagSeconds } = this.measure()
+    const { lagSeconds } = this.stats
     const gap = gapReasons[this.#gap] ?? ''
     if (this.#failure !== null) {
       const reason = [this.#failure.detail, gap].filter(text => text !== '').join('; ')
@@ -119,14 +125,14 @@ export class Projector {
     return { state: gap === '' ? 'up' : 'gap', reason: gap, lagSeconds }
   }
 
-  /** Brings the gauges of `stats` up to now. */
-  measure (): Readonly<Projector['stats']> {
+  /** Counters since the start, and the gauges `lagSeconds`, `entriesBehind` (packed by this run) and `bytesBehind` (of journal) as of now. */
+  get stats (): Readonly<ProjectionStats> {
     const { packer, clock } = this.#options
     const behind = this.#whole < packer.cursor
-    this.stats.lagSeconds = behind ? Math.max(0, clock.nowUs() - this.#seenUpTo) / usPerSecond : 0
-    this.stats.bytesBehind = Math.max(0, packer.cursor - this.#pack)
-    this.stats.entriesBehind = behind ? Math.max(1, packer.stats.slices - this.#slicesSeen) : 0
-    return this.stats
+    this.#stats.lagSeconds = behind ? Math.max(0, clock.nowUs() - this.#seenUpTo) / usPerSecond : 0
+    this.#stats.bytesBehind = Math.max(0, packer.cursor - this.#pack)
+    this.#stats.entriesBehind = behind ? Math.max(1, packer.stats.slices - this.#slicesSeen) : 0
+    return this.#stats
   }
 
   /** One round; resolves to what ended it early, null where nothing did. Never beside another one. */
@@ -156,7 +162,7 @@ export class Projector {
       this.#schedule(this.#options.intervalMs)
       return
     }
-    this.stats.failures++
+    this.#stats.failures++
     this.#failuresInRow++
     if (this.#failure?.detail !== failed.detail) this.#options.log.warn({ code: failed.code, error: failed.detail }, 'the projection into analytics waits; nothing is lost')
     this.#failure = failed
@@ -195,8 +201,10 @@ export class Projector {
       if (result.newestStamp > this.#seenUpTo) this.#seenUpTo = Math.min(result.newestStamp, startedAt)
       if (result.failure !== null || this.#closing) return result.failure
     }
+    // Taken after (1): what (1) found missing was merged before.
+    const mergedTo = this.#options.stampNow()
     for (let atEnd = false; !atEnd;) {
-      const result = await this.#task('merge', this.#merge, this.#options.stampNow())
+      const result = await this.#task('merge', this.#merge, mergedTo)
       if (result.cursor > this.#merge) await this.#put('merge', this.#merge = result.cursor)
       if (result.failure !== null || this.#closing) return result.failure
       ;({ atEnd } = result)
@@ -208,13 +216,13 @@ export class Projector {
       await this.#put('seenUpTo', startedAt)
       this.#seenUpToWritten = startedAt
     }
-    this.stats.rounds++
+    this.#stats.rounds++
     return null
   }
 
   async #task (stream: ProjectTask['stream'], after: number, upTo: number): Promise<ProjectResult> {
     const result = await this.#options.pool.project({ kind: 'project', journalId: this.#options.journalId, stream, after, upTo, whole: this.#whole })
-    const { stats } = this
+    const stats = this.#stats
     stats.entries += result.entries
     stats.points += result.points
     stats.batches += result.inserts

@@ -1,7 +1,10 @@
 /**
  * Queries on the main thread: hands tasks to the reader threads, with a bound on how many wait and on how long each may take.
  * A query past its time gives itself up between two rows; the caller is answered a little later at the latest, even if the
- * thread hangs. Only where a task still runs long after that is its thread ended, with what else runs on it.
+ * thread hangs. Where a task still runs long after that, new queries get new threads, and the old ones are ended when every
+ * neighbour on them has had its time.
+ *
+ * No abort signals: piscina gives a task that has one a thread of its own, and ends the thread with it.
  */
 import { Piscina } from 'piscina'
 import { systemClock, type Clock } from '../core/clock.js'
@@ -22,44 +25,44 @@ export interface QueryPoolOptions {
   readonly worker?: URL
 }
 
-/** How much longer than its time the caller waits for a task that gives itself up, and until the thread of one that does not is ended. */
+type Threads = Piscina<QueryTask, Outcome<QueryResult>>
+
+/** How much longer than its time the caller waits for a task that gives itself up, and how many times as long a thread may hang. */
 const answerGraceMs = 250
 const lastResortFactor = 4
 
 export class QueryPool {
-  readonly #pool: Piscina<QueryTask, Outcome<QueryResult>>
+  #threads: Threads
+  /** They have answered something: before, they may be starting, which is no hanging. */
+  #answered = false
+  /** Threads that hang, to be ended; no others are given up meanwhile. */
+  #givenUp: { readonly threads: Threads, readonly timer: NodeJS.Timeout } | null = null
   readonly #options: QueryPoolOptions
   readonly #clock: Clock
-  readonly stats = { queries: 0, failed: 0, throttled: 0, timedOut: 0 }
+  readonly stats = { queries: 0, failed: 0, throttled: 0, timedOut: 0, threadsReplaced: 0 }
 
   constructor (options: QueryPoolOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
-    this.#pool = new Piscina({
-      filename: (options.worker ?? new URL('../../workers/query.js', import.meta.url)).href,
-      workerData: { store: options.store },
-      minThreads: options.threads,
-      maxThreads: options.threads,
-      maxQueue: options.waitingMax,
-      concurrentTasksPerWorker: 4,
-      atomics: 'disabled'
-    })
+    this.#threads = this.#newThreads()
   }
 
-  get waiting (): number { return this.#pool.queueSize }
+  get waiting (): number { return this.#threads.queueSize }
 
   /** @throws TwinfoldError `throttled`, `store_unavailable` (past its time, too), and what else the task meets. */
   async run (task: QueryTask): Promise<QueryResult> {
     const { timeoutMs, waitingMax } = this.#options
     this.stats.queries++
-    if (this.#pool.queueSize >= waitingMax) {
+    if (this.#threads.queueSize >= waitingMax) {
       this.stats.throttled++
       throw new TwinfoldError('throttled', `${waitingMax} queries are waiting already`, { retryAfterMs: 1000 })
     }
-    const ending = new AbortController()
-    const lastResort = setTimeout(() => { ending.abort() }, timeoutMs * lastResortFactor + answerGraceMs)
-    const running = this.#pool.run({ ...task, deadlineUs: this.#clock.nowUs() + timeoutMs * 1000 }, { signal: ending.signal })
-      .finally(() => { clearTimeout(lastResort) })
+    const threads = this.#threads
+    const lastResort = setTimeout(() => { this.#giveUp(threads) }, timeoutMs * lastResortFactor).unref()
+    const running = threads.run({ ...task, deadlineUs: this.#clock.nowUs() + timeoutMs * 1000 }).finally(() => {
+      clearTimeout(lastResort)
+      if (threads === this.#threads) this.#answered = true
+    })
     // It may outlive its caller.
     running.catch(() => {})
     try {
@@ -71,7 +74,39 @@ export class QueryPool {
   }
 
   async close (): Promise<void> {
-    await this.#pool.close({ force: true })
+    if (this.#givenUp !== null) {
+      clearTimeout(this.#givenUp.timer)
+      await this.#givenUp.threads.destroy()
+    }
+    // What runs is given its grace; a thread that hangs does not hold up the end.
+    const { timeoutMs } = this.#options
+    await Promise.race([this.#threads.close({ force: true }), new Promise(resolve => { setTimeout(resolve, timeoutMs + answerGraceMs).unref() })])
+    await this.#threads.destroy()
+  }
+
+  #newThreads (): Threads {
+    const { worker = new URL('../../workers/query.js', import.meta.url), store, threads, waitingMax } = this.#options
+    return new Piscina({
+      filename: worker.href,
+      workerData: { store },
+      minThreads: threads,
+      maxThreads: threads,
+      maxQueue: waitingMax,
+      concurrentTasksPerWorker: 4,
+      atomics: 'disabled'
+    })
+  }
+
+  #giveUp (threads: Threads): void {
+    if (this.#threads !== threads || this.#givenUp !== null || !this.#answered) return
+    this.stats.threadsReplaced++
+    this.#threads = this.#newThreads()
+    this.#answered = false
+    const timer = setTimeout(() => {
+      this.#givenUp = null
+      threads.destroy().catch(() => {})
+    }, this.#options.timeoutMs + answerGraceMs).unref()
+    this.#givenUp = { threads, timer }
   }
 
   async #within<T> (running: Promise<T>, ms: number): Promise<T> {

@@ -37,6 +37,8 @@ export interface BeatAnswer {
 export interface NodeStore {
   /** Says that the node lives and asks for all others, in one round trip. Rejects with `store_unavailable`. */
   beat(beat: NodeBeat): Promise<BeatAnswer>
+  /** All nodes, without saying anything: for tools beside the servers. Rejects with `store_unavailable`. */
+  seen(): Promise<readonly NodeSeen[]>
   /** A clean stop: the node is gone at once. Nothing where another boot has taken the name. */
   leave(name: string, bootId: string): Promise<void>
 }

@@ -19,6 +19,8 @@ import { tenantOf } from '../store/store-fixtures.js'
 export const journalId = '00000000000000aa'
 export const tenant = 'acme'
 const day = 660 * 30 * usPerDay
+/** A history ends by itself, however much happens meanwhile. */
+const slicesMax = 120
 const bucket = { start: day, widthMinutes: 1440 } as const
 
 interface Reading { readonly device: string, readonly ts: number, readonly stamp: number, readonly metric: string, readonly value: Value }
@@ -52,6 +54,7 @@ export class MemoryWorld implements Outbox {
   /** Slices that were closed and are not packed: threads finish them in any order. */
   #open: { mark: number, readings: Reading[] }[] = []
   #mark = 0
+  #slices = 0
   #stamp = day
   /** As the packer keeps it. */
   readonly packer = { cursor: 0, stats: { slices: 0 } }
@@ -74,6 +77,7 @@ export class MemoryWorld implements Outbox {
 
   /** Closes a slice of a few readings; packs later. */
   closeSlice (): void {
+    if (this.#slices++ >= slicesMax) return
     const readings = Array.from({ length: 1 + this.#pick(12) }, () => ({
       // Few timestamps, so that late duplicates with other values are common; now and then two of one stamp.
       device: `d${this.#pick(5)}`, ts: day + this.#pick(40) * 1e6, stamp: this.#random() < 0.9 ? this.takeStamps(1) : this.#stamp, metric: `m${this.#pick(2)}`, value: this.#value()

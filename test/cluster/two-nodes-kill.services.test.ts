@@ -11,11 +11,10 @@ import { silentLog } from '../../src/core/log.js'
 import { seededRandom } from '../../simulators/fleet/seeded-random.js'
 import { DrillHttpDevice, DrillMqttDevice } from '../support/drill-device.js'
 import { compareWithLedger, type Findings } from '../support/kill-drill.js'
-import { services } from '../support/services.js'
+import { skipWithout } from '../support/services.js'
 import { pause, startTwoNodes, type NodeProcess, type TwoNodes } from './two-nodes.js'
 
-const { cassandra, redis } = services()
-const real = { timeout: 300_000, ...cassandra === null || redis === null ? { skip: 'no Cassandra or Redis runs; scripts/services up starts them' } : {} }
+const real = { timeout: 300_000 }
 
 interface Fleet { readonly mqtt: Map<string, DrillMqttDevice>, readonly http: DrillHttpDevice[] }
 
@@ -64,6 +63,7 @@ function closeWith (t: { teardown(undo: () => unknown): unknown }, fleet: Fleet)
 }
 
 void t.test('devices that move between the nodes all the time are counted once, by both', real, async t => {
+  if (skipWithout(t, 'cassandra') || skipWithout(t, 'redis')) return
   const nodes = await startTwoNodes(t, { skewMs: [0, -150] })
   const fleet = await newFleet(nodes, 6, 3, 1)
   closeWith(t, fleet)
@@ -80,6 +80,7 @@ void t.test('devices that move between the nodes all the time are counted once, 
 
 for (const ending of ['restart', 'adopt'] as const) {
   void t.test(`a node is killed under load and its devices go to the other: everything acknowledged is there once after ${ending === 'restart' ? 'its restart' : 'the adoption of its journal'}`, real, async t => {
+    if (skipWithout(t, 'cassandra') || skipWithout(t, 'redis')) return
     // Slices are rare, so that much is in the dead node's journal alone.
     const nodes = await startTwoNodes(t, { settings: { TWINFOLD_SLICE_INTERVAL_MS: '1000' } })
     const fleet = await newFleet(nodes, 6, 3, 2)
@@ -110,6 +111,7 @@ for (const ending of ['restart', 'adopt'] as const) {
 }
 
 void t.test('ack: replicated: what was acknowledged is there without the dead node and its disk', real, async t => {
+  if (skipWithout(t, 'cassandra') || skipWithout(t, 'redis')) return
   const nodes = await startTwoNodes(t, { settings: { TWINFOLD_ACK: 'replicated' } })
   const fleet = await newFleet(nodes, 6, 3, 3)
   closeWith(t, fleet)

@@ -3,11 +3,10 @@
  * every reader and for good, in whatever order and through whichever node they came, with clocks apart.
  */
 import t from 'tap'
-import { services } from '../support/services.js'
+import { skipWithout } from '../support/services.js'
 import { listNodes, pause, startTwoNodes, type NodeProcess, type TwoNodes } from './two-nodes.js'
 
-const { cassandra, redis } = services()
-const real = { timeout: 300_000, ...cassandra === null || redis === null ? { skip: 'no Cassandra or Redis runs; scripts/services up starts them' } : {} }
+const real = { timeout: 300_000 }
 
 /** A, B: a value through that node; C: through both at once; p: everything is packed; m: slabs were merged meanwhile. */
 const scenarios = ['AB', 'BA', 'C', 'ApB', 'BpA', 'AmB', 'BmA', 'ABA', 'BAB', 'AABB', 'ApBpA', 'BmApC', 'AmBmA', 'CmC', 'ABmBA']
@@ -65,6 +64,7 @@ async function wrongAnswers (nodes: TwoNodes, contests: readonly Contest[]): Pro
 
 for (const skewMs of [0, 200, -200]) {
   void t.test(`different values for one point through both nodes, b ${skewMs} ms off: all readers agree for good on the one accepted last`, real, async t => {
+    if (skipWithout(t, 'cassandra') || skipWithout(t, 'redis')) return
     const nodes = await startTwoNodes(t, { skewMs: [0, skewMs], settings: { TWINFOLD_MERGE_AFTER_MS: '300' } })
     const contests = scenarios.flatMap(scenario => Object.entries(shapes).map(([shape, readings]): Contest => ({ device: `${scenario}-${shape}`, scenario, readings, accepted: [] })))
     await nodes.a.api.createDevices(contests.map(({ device }) => device))
@@ -89,6 +89,7 @@ for (const skewMs of [0, 200, -200]) {
 }
 
 void t.test('a node 400 ms off the cluster\'s clock is not ready and says why; the other is', real, async t => {
+  if (skipWithout(t, 'cassandra') || skipWithout(t, 'redis')) return
   const nodes = await startTwoNodes(t, { skewMs: [0, 400] })
   await pause(1500)
   const ready = await Promise.all(nodes.nodes.map(async node => await fetch(`${node.server.httpUrl}/readyz`)))
@@ -101,6 +102,7 @@ void t.test('a node 400 ms off the cluster\'s clock is not ready and says why; t
 })
 
 void t.test('accepted at the node that is ahead, and a second later at the other: the later one wins', real, async t => {
+  if (skipWithout(t, 'cassandra') || skipWithout(t, 'redis')) return
   const nodes = await startTwoNodes(t, { skewMs: [0, 200] })
   await nodes.a.api.createDevice('d')
   const contest: Contest = { device: 'd', scenario: '', readings: 1, accepted: [] }

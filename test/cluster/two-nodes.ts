@@ -69,7 +69,7 @@ class Process implements NodeProcess {
   async kill (): Promise<void> { await this.#server?.kill() }
 }
 
-/** null, with the reason as a comment of the test, where a service is not there. */
+/** @throws Error where a service is not there: tests ask `skipWithout` first. */
 export async function startTwoNodes (t: Teardown, options: TwoNodesOptions = {}): Promise<TwoNodes> {
   const { cassandra, redis } = services()
   if (cassandra === null || redis === null) throw new Error('no Cassandra or Redis runs; scripts/services up starts them')

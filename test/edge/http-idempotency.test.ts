@@ -1,6 +1,8 @@
 import t from 'tap'
+import { StampClock } from '../../src/core/clock.js'
 import { IdempotencyKeys, type ClaimOutcome } from '../../src/edge/http/idempotency-keys.js'
-import { ManualClock, MemoryStore } from './http-support.js'
+import { RecordFlags } from '../../src/journal/record.js'
+import { bench, ManualClock, MemoryStore } from './http-support.js'
 
 function randomFrom (seed: number): () => number {
   let state = seed >>> 0
@@ -114,6 +116,54 @@ void t.test('whatever the order of duplicates, failures, packing and restarts: a
     }
     await Promise.all(running)
     t.equal(wrong, '', `TEST_SEED=${seed}, round ${round}`)
-    t.ok(keys.size <= unpacked.length, `nothing but unpacked keys is held (TEST_SEED=${seed})`)
+    await store.putIdempotency(unpacked)
+    keys.packedUpTo(stamp)
+    t.equal(keys.size, 0, `nothing but unpacked keys is held (TEST_SEED=${seed})`)
   }
+})
+
+void t.test('a request whose record is not replicated in 30 s is answered 503 with what to do, and its key is kept', async t => {
+  const b = await bench(t)
+  // Injected requests hold no socket that would keep the process.
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => { clearInterval(alive) })
+  b.journal.held = true
+  const send = async (key: string): ReturnType<typeof b.call> => await b.call('POST', 'telemetry', { key: b.keys.device, body: '{"a":1}', headers: { 'idempotency-key': key } })
+  const answer = send('k')
+  while (b.journal.records.length === 0) await turn()
+  b.clock.us += 29e6
+  await new Promise(resolve => { setTimeout(resolve, 1100) })
+  b.clock.us += 2e6
+  const { status, json, headers } = await answer
+  t.equal(status, 503)
+  t.match(json, { code: 'store_unavailable', retryable: true, detail: /accepted in the journal.*Idempotency-Key/ })
+  t.equal(headers['retry-after'], '5')
+  b.journal.commit()
+  const again = await send('k')
+  t.equal(again.headers['idempotent-replayed'], 'true')
+  t.equal(b.journal.records.length, 1, 'counted once')
+  t.equal(b.edge.stats.bodiesBytes, 0)
+})
+
+void t.test('where nodes share the store the record has the reserved stamp and says so', async t => {
+  const store = new MemoryStore()
+  let reserved = 0
+  store.claimIdempotency = async record => {
+    reserved++
+    return { ...record, stamp: record.key.endsWith(':elsewhere') ? 1_750_000_000_100_000 : record.stamp }
+  }
+  const clock = new ManualClock()
+  const stamps = new StampClock(clock, 0)
+  const idempotency = new IdempotencyKeys(store, { clock, stamps: { takeStamps: count => stamps.take(count), observeStamp: stamp => { stamps.observe(stamp) } } })
+  const b = await bench(t, { idempotency, clock })
+  const send = async (key: string): ReturnType<typeof b.call> => await b.call('POST', 'telemetry', { key: b.keys.device, body: '[{"a":1},{"a":2}]', headers: { 'idempotency-key': key } })
+  const first = await send('here')
+  t.equal(first.status, 202)
+  t.match(b.journal.records[0], { flags: RecordFlags.reserved, stamp: first.json.stamp })
+  const second = await send('elsewhere')
+  t.equal(second.json.stamp, 1_750_000_000_100_000)
+  t.match(b.journal.records[1], { flags: RecordFlags.reserved, stamp: 1_750_000_000_100_000 })
+  t.equal(reserved, 2)
+  await b.call('POST', 'telemetry', { key: b.keys.device, body: '{"a":1}' })
+  t.match(b.journal.records[2], { flags: 0, stamp: undefined })
 })

@@ -14,7 +14,7 @@ function partsOf (): MetricParts & { journal: { stats: JournalStats }, mqtt: { s
     keeper: { stats: { flushes: 3 } },
     mqtt: { stats: new MqttStats() },
     queries: { stats: { queries: 4 }, waiting: 2 },
-    broker: { persistence: {} },
+    broker: { stats: { retained: 1 } },
     deadLetters: {},
     hotFollower: null,
     projector: { stats: { points: 5, lagSeconds: 1.5 } },

@@ -140,7 +140,7 @@ export class MemoryStore {
   async putIdempotency (records: readonly IdempotencyRecord[]): Promise<void> { for (const record of records) this.idempotency.set(`${record.tenant}\0${record.key}`, record) }
   async getIdempotency (tenant: string, key: string): Promise<IdempotencyRecord | null> { return this.idempotency.get(`${tenant}\0${key}`) ?? null }
   async dropIdempotencyBefore (): Promise<void> {}
-  async claimIdempotency (): Promise<null> { return null }
+  async claimIdempotency (_record: IdempotencyRecord): Promise<IdempotencyRecord | null> { return null }
   async putErasure (erasure: Erasure): Promise<void> { this.erasures.push(erasure) }
 
   device (tenant: string, id: string, more: Partial<Device> = {}): void {

@@ -1,8 +1,12 @@
 import t from 'tap'
+import { systemClock } from '../../src/core/clock.js'
 import { TwinfoldError } from '../../src/core/errors.js'
 import { IdempotencyKeys, readingsAtMost } from '../../src/edge/http/idempotency-keys.js'
 import { seededRandom } from '../../simulators/fleet/seeded-random.js'
+import { CassandraSmallStores } from '../../src/store/cluster/cassandra/cassandra-small-stores.js'
 import { ManualClock } from '../edge/http-support.js'
+import { migratedKeyspace, openClient } from '../store/cassandra-fixture.js'
+import { skipWithout } from '../support/services.js'
 import { KeyedNode, SharedIdempotency, type Step } from './idempotency-nodes.js'
 
 const steps: readonly (Step | null)[] = ['reserved', 'appended', 'durable', 'acknowledged', null]
@@ -127,4 +131,34 @@ void t.test('whatever dies when, on three nodes with clocks apart: a key has one
     }
     t.equal(wrong, '', `TEST_SEED=${seed}, round ${round}`)
   }
+})
+
+void t.test('on real Cassandra: two nodes at once, deaths at every step and packing in between leave one stamp a key', async t => {
+  if (skipWithout(t, 'cassandra')) return
+  const settings = await migratedKeyspace(t)
+  const stores = [await openClient(t, settings), await openClient(t, settings)].map(client => new CassandraSmallStores(client))
+  const a = new KeyedNode(stores[0], systemClock)
+  const b = new KeyedNode(stores[1], { nowUs: () => systemClock.nowUs() - 200_000, monotonicMs: () => systemClock.monotonicMs() })
+  const check = (key: string, answers: readonly unknown[]): void => {
+    const stamps = new Set([...a.journal, ...b.journal].filter(record => record.key === key).map(({ stamp }) => stamp))
+    for (const answer of answers) if (typeof answer === 'number') stamps.add(answer)
+    t.equal(stamps.size, 1, `${key}: ${[...stamps].join(', ')}`)
+  }
+  for (const [i, diesAfter] of steps.entries()) {
+    for (const packs of [false, true]) {
+      const key = `dies-${i}-${String(packs)}`
+      const first = await a.request(key, diesAfter)
+      if (packs) await a.pack(10)
+      check(key, [first, await b.request(key, null), await a.request(key, null)])
+    }
+  }
+  for (let i = 0; i < 20; i++) {
+    const key = `both-${i}`
+    check(key, await Promise.all([a.request(key, null), b.request(key, null), a.request(key, null)]))
+    const others = await Promise.all([a.request(`other-${i}`, null, 'f'), b.request(`other-${i}`, null, 'g')])
+    t.equal(others.filter(answer => answer === 'mismatch').length, 1)
+  }
+  await a.pack(1000)
+  await b.pack(1000)
+  for (let i = 0; i < 20; i++) check(`both-${i}`, [await a.request(`both-${i}`, null), await b.request(`both-${i}`, null)])
 })

@@ -8,12 +8,9 @@ import { ClusterClock } from '../../src/nodes/cluster-clock.js'
 import { NodeMembership } from '../../src/nodes/node-membership.js'
 import { RedisNodeStore } from '../../src/store/cluster/redis/redis-node-store.js'
 import { nodesMax, type NodeStore } from '../../src/store/node-store.js'
-import { newTestName, services } from '../support/services.js'
+import { newTestName, services, skipWithout } from '../support/services.js'
 
 interface Teardown { teardown(undo: () => unknown): unknown }
-
-const { redis: redisService } = services()
-const onRedis = redisService === null ? { skip: 'no Redis runs; scripts/services up starts one' } : {}
 
 function shifted (offsetMs: number): Clock {
   return { nowUs: () => systemClock.nowUs() + offsetMs * 1000, monotonicMs: () => systemClock.monotonicMs() }
@@ -22,7 +19,7 @@ function shifted (offsetMs: number): Clock {
 interface Store extends NodeStore { readonly client: Redis, readonly key: string, fault: Error | null }
 
 async function newStore (t: Teardown): Promise<Store> {
-  const client = new Redis(redisService?.url ?? '')
+  const client = new Redis(services().redis?.url ?? '')
   const prefix = newTestName()
   t.teardown(async () => {
     await client.del(`${prefix}:nodes`)
@@ -37,6 +34,7 @@ async function newStore (t: Teardown): Promise<Store> {
       if (own.fault !== null) throw own.fault
       return await store.beat(beat)
     },
+    seen: async () => await store.seen(),
     leave: async (name, bootId) => { await store.leave(name, bootId) }
   }
   return own
@@ -78,7 +76,8 @@ void t.test('a clock is called off only where it is off whatever the round trip 
   }
 })
 
-void t.test('nodes see each other, their clocks, and a clean stop at once', onRedis, async t => {
+void t.test('nodes see each other, their clocks, and a clean stop at once', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const a = await newNode(t, store, 'a', 0)
   const b = await newNode(t, store, 'b', 100)
@@ -91,12 +90,14 @@ void t.test('nodes see each other, their clocks, and a clean stop at once', onRe
     t.same(membership.reasons(), [])
   }
   t.same(a.membership.list().map(({ self }) => self), [true, false])
+  t.same((await store.seen()).map(({ name, silentMs }) => [name, silentMs < nodeLeaseMs]).sort(), [['a', true], ['b', true]], 'a tool beside them sees the same')
   await b.membership.close()
   await beats()
   t.same(a.membership.list().map(({ name }) => name), ['a'])
 })
 
-void t.test('stamps of a node that is 200 ms ahead push those of the others', onRedis, async t => {
+void t.test('stamps of a node that is 200 ms ahead push those of the others', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const a = await newNode(t, store, 'a', 0)
   const b = await newNode(t, store, 'b', 200)
@@ -106,7 +107,8 @@ void t.test('stamps of a node that is 200 ms ahead push those of the others', on
   t.ok(a.stamps.take(1) > accepted, 'what is accepted later at a has the greater stamp')
 })
 
-void t.test('a node 400 ms off is not ready, says by how much, and pushes nobody', onRedis, async t => {
+void t.test('a node 400 ms off is not ready, says by how much, and pushes nobody', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const a = await newNode(t, store, 'a', 0)
   for (const offsetMs of [400, -400, 3_600_000]) {
@@ -121,7 +123,8 @@ void t.test('a node 400 ms off is not ready, says by how much, and pushes nobody
   t.same(a.membership.reasons(), [])
 })
 
-void t.test('a node that is behind follows the others, and its stamps are right before its clock is', onRedis, async t => {
+void t.test('a node that is behind follows the others, and its stamps are right before its clock is', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const a = await newNode(t, store, 'a', 0)
   const b = await newNode(t, store, 'b', -3_600_000)
@@ -131,7 +134,8 @@ void t.test('a node that is behind follows the others, and its stamps are right 
   t.ok(b.stamps.take(1) > accepted)
 })
 
-void t.test('stamps that ran ahead of a right clock are followed for some seconds, not beyond belief', onRedis, async t => {
+void t.test('stamps that ran ahead of a right clock are followed for some seconds, not beyond belief', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const a = await newNode(t, store, 'a', 0)
   const near = await newNode(t, store, 'near', 0, { aheadMs: 3000 })
@@ -144,7 +148,8 @@ void t.test('stamps that ran ahead of a right clock are followed for some second
   t.ok((a.membership.list().find(({ name }) => name === 'far')?.stampAheadMs ?? 0) > 3_500_000)
 })
 
-void t.test('while Redis is away the last verdict and the last list stay', onRedis, async t => {
+void t.test('while Redis is away the last verdict and the last list stay', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const a = await newNode(t, store, 'a', 0)
   const off = await newNode(t, store, 'off', 400)
@@ -161,13 +166,14 @@ void t.test('while Redis is away the last verdict and the last list stay', onRed
 })
 
 void t.test('a start does not wait for a Redis that is away', async t => {
-  const away: NodeStore = { beat: async () => { throw new TwinfoldError('store_unavailable', 'away') }, leave: async () => { throw new TwinfoldError('store_unavailable', 'away') } }
+  const away: NodeStore = { beat: async () => { throw new TwinfoldError('store_unavailable', 'away') }, seen: async () => [], leave: async () => { throw new TwinfoldError('store_unavailable', 'away') } }
   const { membership } = await newNode(t, away, 'a', 0)
   t.same(membership.reasons(), [])
   t.same(membership.list(), [])
 })
 
-void t.test('a killed node is gone after its lease, and its restart takes its name at once', onRedis, async t => {
+void t.test('a killed node is gone after its lease, and its restart takes its name at once', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const a = await newNode(t, store, 'a', 0)
   const old = systemClock.nowUs() - (nodeLeaseMs + 1000) * 1000
@@ -181,7 +187,8 @@ void t.test('a killed node is gone after its lease, and its restart takes its na
   t.match(a.membership.list(), [{ name: 'a' }, { name: 'b', state: 'live' }])
 })
 
-void t.test('two servers under one name, or on copies of one journal, say so and are not ready', onRedis, async t => {
+void t.test('two servers under one name, or on copies of one journal, say so and are not ready', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const first = await newNode(t, store, 'a', 0)
   const second = await newNode(t, store, 'a', 0)
@@ -196,7 +203,8 @@ void t.test('two servers under one name, or on copies of one journal, say so and
   t.match(original.membership.reasons(), [/'copy'.*00000000000000aa/])
 })
 
-void t.test('nodes that were silent for a day are forgotten, and no more than the bound are kept', onRedis, async t => {
+void t.test('nodes that were silent for a day are forgotten, and no more than the bound are kept', async t => {
+  if (skipWithout(t, 'redis')) return
   const store = await newStore(t)
   const now = systemClock.nowUs()
   const entries: string[] = []

@@ -3,13 +3,23 @@ import { randomInt } from 'node:crypto'
 import { systemClock, type Clock } from '../../src/core/clock.js'
 import { shardOf } from '../../src/core/ids.js'
 import { timestampUsMax } from '../../src/core/limits.js'
-import { usPerDay, usPerHour, usPerMinute } from '../../src/core/reading.js'
+import { usPerDay, usPerHour, usPerMinute, type Chunk } from '../../src/core/reading.js'
+import { groupSlice, orderByDevice } from '../../src/pipeline/group.js'
+import { SlabMerge } from '../../src/pipeline/merge-slabs.js'
+import { SeenCache } from '../../src/pipeline/seen-cache.js'
+import { SliceTable } from '../../src/pipeline/slice-table.js'
+import { planLookup } from '../../src/pipeline/task-lookup.js'
+import { readReadings } from '../../src/query/read-readings.js'
+import { decodeChunk, decodeSlabRows, readSlabDirectory } from '../../src/series/codec.js'
+import type { PartitionPlan } from '../../src/series/partition-plan.js'
 import type { CassandraRawStore } from '../../src/store/cluster/cassandra/cassandra-raw-store.js'
 import type { HeadWrite, RawStore } from '../../src/store/raw-store.js'
+import type { Store } from '../../src/store/store.js'
+import { fillTable, type SentReading } from '../pipeline/fill-table.js'
 import { skipWithout } from '../support/services.js'
 import { openRawKeyspace, WatchedClient, type RawKeyspace } from './cassandra-raw-support.js'
 import { newJournalId } from './outbox.contract.js'
-import { chunkOf, day0, gather, newTenantId, refOf, retentionDays, slabOf, sliceOf, writeOf } from './store-fixtures.js'
+import { chunkOf, day0, gather, newSeed, newTenantId, randomFrom, refOf, retentionDays, slabOf, sliceOf, writeOf } from './store-fixtures.js'
 
 const always = timestampUsMax
 const textOf = (row: { readonly bytes: Uint8Array }): string => Buffer.from(row.bytes).toString()
@@ -24,6 +34,7 @@ if (!skipWithout(t, 'cassandra')) {
   sizeTests(t, keyspace)
   nodeTests(t, keyspace)
   markTests(t, keyspace)
+  modelTests(t, keyspace)
 }
 
 /** A slice with chunks in two buckets and salts, slabs of two shards and seen days. */
@@ -351,6 +362,11 @@ function sizeTests (t: Test, keyspace: RawKeyspace): void {
     t.ok(client.reads <= 1 + journals + others, `${client.reads} reads of ${journals} journals with ${others} periods`)
     const [{ low }] = await keyspace.client.read('SELECT low FROM slab_journals WHERE shelf = 0 AND journal = ?', [journalId])
     t.ok(low as number > day0 + (rounds - 8) * usPerMinute, 'tombstones of what was merged lie before the reader\'s range')
+    // The journal has ended: its last slabs are merged, and it costs a reader nothing any more.
+    for (let again = 0; again < 2; again++) await store.replaceSlabs(await gather(store.scanSlabsToMerge(sliceOf(Infinity, journalId), 1000)), writeOf({}))
+    t.strictSame(await keyspace.client.read('SELECT period FROM slab_periods WHERE journal = ?', [journalId]), [])
+    await store.writeHead(writeOf({ slabs: [slabOf(tenant, { shard: 2, stamp: day0, slice: sliceOf(1, journalId) })] }))
+    t.equal((await gather(keyspace.store().scanSlabs(tenant, 2, [retentionDays], 0, always))).length, 1, 'a slice that is packed again is seen even so')
   })
 }
 
@@ -508,4 +524,97 @@ function markTests (t: Test, keyspace: RawKeyspace): void {
     t.equal(await marksOf(tenant, 'd'), 2)
     t.strictSame(await dirtyOf(keyspace.store({ clock }), tenant, 'd'), [`${day0} 1`])
   })
+}
+
+/** Slices of sparse and dense devices of two journals, repeated, late, merged: the answer and the projection equal a model. */
+function modelTests (t: Test, keyspace: RawKeyspace): void {
+  const seed = newSeed()
+  void t.test(`every answer equals the model, and the outbox names every point (seed ${seed})`, async t => {
+    const random = randomFrom(seed)
+    const tenant = newTenantId()
+    const devices = ['a', 'b', 'c', 'hot', 'cold']
+    const plan: PartitionPlan = { widths: [{ fromTs: 0, widthMinutes: 1440 }, { fromTs: day0 + usPerHour, widthMinutes: 60 }], salts: [{ fromStamp: 0, salts: 3 }] }
+    const journals = [newJournalId(), newJournalId()].map(journalId => ({ journalId, mark: 0, packed: [] as (() => Promise<void>)[] }))
+    const newStore = (): Store => ({ raw: keyspace.store(), getPlan: async () => ({ plan, version: 1 }), erasedBefore: async () => 0 }) as Partial<Store> as Store
+    const store = newStore()
+    const plans = planLookup(store, { leaseMs: 60_000, rememberedMax: 100 })
+    const merger = new SlabMerge({ store: newStore(), plans, monotonicMs: () => 0, nowUs: systemClock.nowUs })
+    /** device, ts -> value accepted last. */
+    const model = new Map<string, number>()
+    let stamp = day0
+    for (let round = 0; round < 60; round++) {
+      const journal = journals[Math.floor(random() * 2)]
+      const readings: SentReading[] = []
+      for (let i = Math.floor(random() * 60); i >= 0; i--) {
+        const device = random() < 0.4 ? 'hot' : devices[Math.floor(random() * devices.length)]
+        const ts = day0 + Math.floor(random() * 3 * 3600) * 1e6 - (random() < 0.1 ? usPerDay : 0)
+        readings.push({ device, ts, stamp: ++stamp, values: [['t', Math.floor(random() * 1e6)]] })
+      }
+      for (const { device, ts, values } of readings) model.set(`${device} ${ts}`, values[0][1] as number)
+      journal.mark += 1000
+      const slice = sliceOf(journal.mark, journal.journalId)
+      const at = stamp += Math.floor(random() * 40e6)
+      const write = async (): Promise<void> => {
+        const table = new SliceTable()
+        fillTable(table, tenant, readings)
+        const { order, starts } = orderByDevice(table)
+        const rows = groupSlice(table, order, starts, { slice, stamp: at, planOf: () => plan, retentionDaysOf: () => retentionDays, seen: new SeenCache({ devicesMax: 10 }) })
+        await keyspace.store().writeHead({ ...rows, outbox: { journalId: slice.journalId, stream: 'pack', sequence: slice.mark } })
+      }
+      await write()
+      journal.packed.push(write)
+      if (random() < 0.3) await journal.packed[Math.floor(random() * journal.packed.length)]()
+      if (random() < 0.4) {
+        const { journalId, mark } = journals[Math.floor(random() * 2)]
+        await merger.merge({ kind: 'merge', journalId, before: Math.floor(random() * mark), slabsMax: 1 + Math.floor(random() * 200) })
+      }
+      if (round % 10 === 9) await compareWithModel(t, newStore(), tenant, devices, model)
+    }
+    for (const { journalId } of journals) await merger.merge({ kind: 'merge', journalId, before: Infinity, slabsMax: 1e6 })
+    await compareWithModel(t, newStore(), tenant, devices, model)
+    const projected = await project(keyspace.store(), tenant, journals.map(({ journalId }) => journalId))
+    t.strictSame([...projected].sort(), [...model].map(([key, value]) => `${key} ${value}`).sort())
+  })
+}
+
+async function compareWithModel (t: Test, store: Store, tenant: string, devices: readonly string[], model: ReadonlyMap<string, number>): Promise<void> {
+  const answers: string[] = []
+  for (const device of devices) {
+    const request = { tenant, device, retentionDays: [retentionDays], oldestTs: 0, fromTs: 0, toTs: always, order: 'asc', metrics: null } as const
+    for await (const chunk of readReadings(store, request)) {
+      const column = chunk.columns.find(({ metric }) => metric === 't')
+      chunk.ts.forEach((ts, row) => { answers.push(`${device} ${ts} ${Number(column?.values[row])}`) })
+    }
+  }
+  t.strictSame(answers.sort(), [...model].map(([key, value]) => `${key} ${value}`).sort())
+}
+
+/** What a projection that reads the outbox from its beginning holds in the end: of each point the value accepted last. */
+async function project (raw: CassandraRawStore, tenant: string, journals: readonly string[]): Promise<string[]> {
+  const best = new Map<string, { stamp: number, value: number }>()
+  const take = (device: string, chunk: Chunk, from = 0, to = chunk.ts.length): void => {
+    const column = chunk.columns.find(({ metric }) => metric === 't')
+    for (let row = from; row < to; row++) {
+      const key = `${device} ${chunk.ts[row]}`
+      if ((best.get(key)?.stamp ?? -1) <= chunk.stamps[row]) best.set(key, { stamp: chunk.stamps[row], value: Number(column?.values[row]) })
+    }
+  }
+  for (const journalId of journals) {
+    for (const stream of ['pack', 'merge'] as const) {
+      for (let after = -1; ;) {
+        const entries = await raw.readOutbox(journalId, stream, after, always, 7)
+        if (entries.length === 0) break
+        after = entries[entries.length - 1].sequence
+        for (const entry of entries) {
+          const { chunks, slabs } = await raw.readEntry(entry)
+          for (const row of chunks) if (row.tenant === tenant) take(row.device, decodeChunk(row.bytes))
+          for (const { bytes } of slabs) {
+            const chunk = decodeSlabRows(bytes)
+            for (const { device, firstRow, rows } of readSlabDirectory(bytes)) take(device, chunk, firstRow, firstRow + rows)
+          }
+        }
+      }
+    }
+  }
+  return [...best].map(([key, { value }]) => `${key} ${value}`)
 }

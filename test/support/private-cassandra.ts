@@ -10,7 +10,10 @@ import { freePort, PrivateFolder, PrivateProcess } from './private-process.js'
 import { serviceControl, type CassandraNodeFiles } from './service-control.js'
 
 export interface PrivateCassandraOptions {
-  /** Two: on 127.0.0.1 and 127.0.0.2, in one data centre; a keyspace may then have two replicas. */
+  /**
+   * Two: in one data centre, a keyspace may have two replicas. On 127.0.0.2 and 127.0.0.3, not on 127.0.0.1: a driver that is not
+   * told the port (`protocolOptions.port`) looks for the nodes it hears of on 9042, and must not find the shared Cassandra there.
+   */
   readonly nodes: 1 | 2
   /** Heap of each node; 512 unless given. */
   readonly heapMb?: number
@@ -31,7 +34,7 @@ export interface PrivateCassandra {
   kill (node: number): Promise<void>
   /** An orderly stop (drained). */
   stop (node: number): Promise<void>
-  /** Starts a killed or stopped node on its data; resolves when it answers CQL and every other running node sees it up. */
+  /** Starts a killed or stopped node on its data; resolves when it answers CQL and the other node, where that answers too, sees it up. */
   start (node: number): Promise<void>
   /** SIGSTOP: connections stay open, nothing answers. */
   pause (node: number): void
@@ -51,6 +54,8 @@ class Node {
   readonly #folder: PrivateFolder
   readonly files: CassandraNodeFiles
   #process: PrivateProcess | null = null
+  /** It has answered CQL since its last start. */
+  #answered = false
   paused = false
 
   constructor (folder: PrivateFolder, files: CassandraNodeFiles) {
@@ -59,6 +64,7 @@ class Node {
   }
 
   get running (): boolean { return this.#process !== null && this.#process.ended === '' }
+  get ready (): boolean { return this.running && this.#answered && !this.paused }
 
   async start (): Promise<void> {
     if (this.running) return
@@ -68,10 +74,12 @@ class Node {
     const spec = prepareCassandraNode(this.files)
     const started = new PrivateProcess(this.#folder, spec)
     this.#process = started
+    this.#answered = false
     this.paused = false
     await waitUntilItAnswers(async () => await probeCassandra(this.files.address, this.files.nativePort), {
       timeoutMs: startTimeoutMs, ended: () => started.ended, name: `Cassandra on ${this.files.address}:${this.files.nativePort}`, logFile: spec.logFile
     })
+    this.#answered = true
   }
 
   async kill (): Promise<void> { await this.#process?.kill() }
@@ -118,7 +126,7 @@ async function nodesUp (observer: Node): Promise<ReadonlySet<string>> {
 
 async function waitUntilSeen (nodes: readonly Node[], node: Node): Promise<void> {
   const deadline = performance.now() + startTimeoutMs
-  for (const observer of nodes.filter(other => other !== node && other.running && !other.paused)) {
+  for (const observer of nodes.filter(other => other !== node && other.ready)) {
     while (!(await nodesUp(observer)).has(node.files.address)) {
       if (performance.now() > deadline) throw new Error(`${observer.files.address} does not see ${node.files.address} up`)
       await delay(300)
@@ -132,7 +140,7 @@ export async function startPrivateCassandra ({ nodes: nodeCount, heapMb = 512, j
   const { cassandraDataDirectory } = await serviceControl('cassandra-node')
   const java = findJava()
   const jars = await ensureCassandraJars(() => { /* A test has nobody to tell. */ })
-  const addresses = Array.from({ length: nodeCount }, (_, index) => `127.0.0.${index + 1}`)
+  const addresses = nodeCount === 1 ? ['127.0.0.1'] : ['127.0.0.2', '127.0.0.3']
   const nativePort = await freePort(addresses)
   const storagePort = await freePort(addresses)
   const folder = new PrivateFolder('cassandra')

@@ -33,6 +33,11 @@ interface Modules {
     ensureRedisServer (log: (line: string) => void): Promise<{ readonly command: string, readonly environment: NodeJS.ProcessEnv }>
     redisArguments (options: { readonly directory: string, readonly port: number, readonly appendOnly: boolean, readonly memoryMaxMb: number }): string[]
   }
+  readonly 'clickhouse-sql': {
+    isRead (sql: string): boolean
+    secondStatement (sql: string): number | null
+    insertFromFile (sql: string): ((file: string) => string) | null
+  }
   readonly probes: Record<'probeCassandra' | 'probeRedis' | 'probeClickHouse', (host: string, port: number, timeoutMs?: number) => Promise<Probe>>
   readonly processes: {
     waitUntilItAnswers (probe: () => Promise<Probe>, options: { readonly timeoutMs: number, readonly ended?: () => string, readonly name: string, readonly logFile?: string }): Promise<void>

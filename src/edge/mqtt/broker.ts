@@ -8,9 +8,11 @@ import { Aedes } from 'aedes'
 import * as memoryPersistence from 'aedes-persistence'
 import { topicLevelsMax } from '../../core/limits.js'
 import type { Log } from '../../core/log.js'
+import type { BrokerMessaging } from '../../store/broker/messaging.js'
 import { Emissions, limitReplay } from './delivery.js'
 import type { MqttConnection } from './mqtt-connection.js'
-import { PacedPersistence, type BrokerPersistence } from './paced-persistence.js'
+import { authorizeStoredSubscription, claimClient, joinNodes, QueueingPersistence } from './nodes.js'
+import { PacedPersistence, type BrokerPersistence, type SessionRef } from './paced-persistence.js'
 import type { TelemetryWatch } from './telemetry-watch.js'
 
 export interface BrokerPacket {
@@ -29,6 +31,10 @@ export interface BrokerClient {
   readonly id: string
   readonly clean: boolean
   readonly conn: MqttConnection
+  /** Has been answered with CONNACK. */
+  readonly connackSent: boolean
+  readonly closed: boolean
+  readonly will: BrokerPacket | null
   readonly subscriptions: Record<string, { readonly qos: number }>
   duplicates: object
   deliver0: Deliver
@@ -42,9 +48,10 @@ export interface Broker {
   publish(packet: BrokerPacket, client: BrokerClient | null, done: (error?: Error | null) => void): void
   close(done: () => void): void
   on(event: string, listener: (...parameters: never[]) => void): void
+  readonly clients: Readonly<Record<string, BrokerClient>>
   readonly mq: {
     on(topic: string, listener: unknown, done?: () => void): unknown
-    emit(packet: BrokerPacket, done: () => void): unknown
+    emit(packet: BrokerPacket & { readonly queueNumber?: number }, done: () => void): unknown
     removeListener(topic: string, listener: unknown, done?: () => void): unknown
   }
 }
@@ -57,20 +64,27 @@ export interface OpenBroker {
 
 export interface BrokerOptions {
   readonly persistence: unknown
+  /** Joins this broker with those of other nodes. */
+  readonly messaging?: BrokerMessaging
   readonly watch: TelemetryWatch
   readonly log: Log
   /** Called for a will that fires; calls back when it may be published, with an error when it may not. */
   readonly will: (packet: BrokerPacket, done: (error?: Error | null) => void) => void
+  /** Counts a CONNECT that was refused. */
+  readonly refused: (reason: string) => void
 }
 
 export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
-  const { watch, log } = options
+  const { watch, log, messaging } = options
   // The package is CommonJS with types of a module: its default export is the function itself.
   const memory = memoryPersistence.default as unknown as () => unknown
   const stored = (options.persistence ?? memory()) as BrokerPersistence
-  const persistence = new PacedPersistence(stored, client => (client.conn as MqttConnection | undefined) ?? null)
+  const receiverOf = (client: SessionRef): MqttConnection | null => (client.conn as MqttConnection | undefined) ?? null
+  const persistence = new PacedPersistence(stored, receiverOf)
+  const queueing = messaging === undefined ? persistence : new QueueingPersistence(stored, receiverOf, log)
   const aedes = new Aedes({
-    persistence,
+    persistence: queueing,
+    ...(messaging === undefined ? {} : { id: messaging.nodeId, authenticate: claimClient(messaging), authorizeSubscribe: authorizeStoredSubscription(messaging) }),
     // Messages are bounded where they come in; a bound here would make one session's delivery wait for another's.
     concurrency: 0,
     maxClientsIdLength: 1024,
@@ -102,8 +116,11 @@ export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
     watch.removed(topic)
     return unsubscribe(topic, listener, done)
   }
-  broker.on('subscribe', (_subscriptions: never, client: BrokerClient) => { persistence.subscriber = client.conn })
-  broker.on('connackSent', (_packet: never, client: BrokerClient) => { client.conn.brokerAccepted() })
+  broker.on('subscribe', (_subscriptions: never, client: BrokerClient) => { queueing.subscriber = client.conn })
+  broker.on('connackSent', (packet: { readonly returnCode: number }, client: BrokerClient) => {
+    if (packet.returnCode === 0) client.conn.brokerAccepted()
+    else options.refused('sessions_unavailable')
+  })
   broker.on('clientError', (client: BrokerClient, error: Error) => {
     log.debug({ client: client.id, error: error.message }, 'the broker closed an MQTT connection')
   })
@@ -112,5 +129,6 @@ export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
   })
   broker.on('error', (error: Error) => { log.error({ error: error.message }, 'the broker failed') })
   await aedes.listen()
+  if (messaging !== undefined) await joinNodes({ broker, messaging, emissions, persistence: queueing, watch, emit, will: options.will })
   return { broker, persistence, emissions }
 }

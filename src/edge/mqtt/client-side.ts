@@ -54,6 +54,9 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
   emission = 0
   lowestQos = -1
   highestQos = -1
+  /** Numbered messages up to here reach the session by replay only; the greatest that was passed over for that (delivery.ts). */
+  replayedUpTo = 0
+  skippedUpTo = 0
   acks: AckQueue | null = null
   /** Packet ids that the client has not acknowledged; see `released` for the second half of QoS 2. */
   unacked: Set<number> | null = null

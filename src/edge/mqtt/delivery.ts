@@ -6,7 +6,8 @@
  *
  * Also exact: a session gets a message once, at the greatest QoS of its matching subscriptions ([MQTT-3.3.5-1]) and
  * never above what was granted ([MQTT-3.8.4-6]); nothing before its CONNACK (stored messages are replayed after it);
- * nothing of another tenant, whatever the matching said (INVARIANTS 7). QoS 0 is encoded once for all receivers.
+ * nothing of another tenant, whatever the matching said (INVARIANTS 7). QoS 0 is encoded once for all receivers. On several nodes a
+ * message carries its number in the sessions' queues: while a session's queue is replayed, the replay alone delivers them.
  */
 import type { BrokerClient, BrokerPacket, Deliver } from './broker.js'
 import { ConnectionState } from './client-side.js'
@@ -34,19 +35,24 @@ export class Emissions {
   #count = 0
   /** Number of the emission that is being handed out; 0: none. */
   #current = 0
+  /** Its place in the sessions' queues; 0: none. */
+  #number = 0
   #encodedFor = 0
   #encoded: Buffer | null = null
   /** Stands in for every session's table of repeats: says that nothing is one. */
   readonly noRepeats: object = new Proxy({}, { get: () => 0, set: () => true, deleteProperty: () => true })
 
-  /** Runs one emission. */
-  run (emit: () => void): void {
+  /** Runs one emission. @param number of the message in the sessions' queues, 0 where it has none. */
+  run (emit: () => void, number = 0): void {
     const outer = this.#current
+    const outerNumber = this.#number
     this.#current = ++this.#count
+    this.#number = number
     try {
       emit()
     } finally {
       this.#current = outer
+      this.#number = outerNumber
       this.#encoded = null
     }
   }
@@ -75,7 +81,11 @@ export class Emissions {
       packet.qos = Math.min(packet.qos, granted)
     }
     connection.emission = emission
-    if (packet.qos > 0) return deliverQoS(packet, done)
+    if (packet.qos > 0) {
+      if (this.#number === 0 || this.#number > connection.replayedUpTo) return deliverQoS(packet, done)
+      if (this.#number > connection.skippedUpTo) connection.skippedUpTo = this.#number
+      return done()
+    }
     connection.deliverPlain(this.#encode(connection, packet, emission))
     done()
   }

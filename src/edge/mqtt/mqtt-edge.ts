@@ -20,6 +20,7 @@ import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
 import type { Journal } from '../../journal/journal-types.js'
 import { encodeIdentity, RecordKind } from '../../journal/record.js'
+import type { BrokerMessaging } from '../../store/broker/messaging.js'
 import type { RegistryStore } from '../../store/registry.js'
 import type { Principal } from '../../tenancy/model.js'
 import { openBroker, type BrokerPacket } from './broker.js'
@@ -43,6 +44,8 @@ export interface MqttEdgeOptions {
   readonly pressure: Pressure
   /** An Aedes persistence; undefined: in memory, sessions end with the process. */
   readonly persistence: unknown
+  /** Joins this broker with those of other nodes; it is opened and closed with the edge. */
+  readonly messaging?: BrokerMessaging
   readonly clock: Clock
   readonly log: Log
   /** Sockets at a time; one more is closed at once. */
@@ -104,8 +107,8 @@ export class MqttEdge {
 
   /** Listens. Rejects with the socket's error where the address cannot be had; nothing is left open then. */
   async open (): Promise<void> {
-    const { host, port, tls, tlsPort, persistence, clock, log, tickMs } = this.#options
-    this.#context.open = await openBroker({ persistence, watch: this.#context.watch, log, will: (packet, done) => { this.#will(packet, done) } })
+    const { host, port, tls, tlsPort, persistence, messaging, clock, log, tickMs } = this.#options
+    this.#context.open = await openBroker({ persistence, messaging, watch: this.#context.watch, log, will: (packet, done) => { this.#will(packet, done) }, refused: reason => { countReason(this.stats.refusedConnects, reason) } })
     this.#tickedMs = clock.monotonicMs()
     this.#ticker = setInterval(() => { this.#tick() }, tickMs ?? 1000).unref()
     this.#accepting = true
@@ -234,6 +237,7 @@ export class MqttEdge {
     for (const connection of connections) connection.destroy()
     await this.#until(closeSocketsMs, () => connections.size === 0)
     for (const connection of connections) connection.abort()
+    await this.#options.messaging?.close()
     await Promise.all(closed)
     if (this.#ticker !== null) clearInterval(this.#ticker)
     this.#ticker = null

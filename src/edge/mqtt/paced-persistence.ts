@@ -4,6 +4,7 @@
  * overrun the outbound bound, the connection would be closed, and the next one would meet the same queue again.
  */
 import { Readable } from 'node:stream'
+import { TwinfoldError } from '../../core/errors.js'
 
 /** What Aedes 1.2 asks of a persistence; all promises unless named a stream. */
 export interface BrokerPersistence {
@@ -19,6 +20,8 @@ export interface BrokerPersistence {
   cleanSubscriptions(client: SessionRef): Promise<unknown>
   outgoingEnqueue(subscription: unknown, packet: unknown): Promise<void>
   outgoingEnqueueCombi(subscriptions: readonly unknown[], packet: unknown): Promise<void>
+  /** Where it is there, matching and queueing are one step, and `subscriptionsByTopic` is not asked before a publish. */
+  outgoingEnqueueMatching?(packet: unknown): Promise<void>
   outgoingUpdate(client: SessionRef, packet: unknown): Promise<unknown>
   outgoingClearMessageId(client: SessionRef, packet: unknown): Promise<unknown>
   outgoingStream(client: SessionRef): Readable
@@ -67,6 +70,11 @@ class FailedLookup implements MatchedSubscription {
   readonly error: unknown
 
   constructor (error: unknown) { this.error = error }
+}
+
+/** The store of sessions does not answer: it is not known what it holds. */
+export function isStoreUnavailable (error: unknown): boolean {
+  return error instanceof TwinfoldError && error.code === 'store_unavailable'
 }
 
 async function * paced (source: Readable, receiver: Receiver): AsyncGenerator<unknown> {

@@ -9,6 +9,7 @@ import type { MqttConnection } from './mqtt-connection.js'
 import type { MqttContext } from './mqtt-context.js'
 import { parseDeviceTopic } from '../../gate/access.js'
 import { RecordFlags } from '../../journal/record.js'
+import { isStoreUnavailable } from './paced-persistence.js'
 import { refreshWatch } from './publish-intake.js'
 import { TopicKind, type TopicEntry } from './topic-directory.js'
 import { headerBytes, packetBytes } from './wire.js'
@@ -135,8 +136,11 @@ export class StoredExchangeJob extends Job {
     const { context, connection } = this
     const session = { id: connection.sessionId }
     const reference = { cmd: 'publish', messageId: this.#packetId, topic: this.#entry.brokerTopic, payload: Buffer.alloc(0), qos: 2, retain: false, dup: false }
-    // The persistence rejects where it knows no such id.
-    const known = await context.persistence.incomingGetPacket(session, reference).then(() => true, () => false)
+    // The persistence rejects where it knows no such id; where it cannot tell, taking the publish for a new one could double it.
+    const known = await context.persistence.incomingGetPacket(session, reference).then(() => true, (error: unknown) => {
+      if (isStoreUnavailable(error)) throw error
+      return false
+    })
     if (known) return
     let throughBroker = true
     if (this.#entry.kind === TopicKind.telemetry) {
@@ -196,9 +200,9 @@ export class ReleaseJob extends Job {
   start (): void {
     const { context, connection } = this
     const reference = { cmd: 'pubrel', messageId: this.#packetId }
-    const finish = (): void => { this.finish() }
-    // The persistence rejects where it knows no such id; PUBCOMP is owed all the same ([MQTT-4.3.3-2]).
-    context.persistence.incomingDelPacket({ id: connection.sessionId }, reference).then(finish, finish)
+    // The persistence rejects where it knows no such id; PUBCOMP is owed all the same ([MQTT-4.3.3-2]). An id that stays stored
+    // would make the next publish under it a repeat, so where it cannot be released the client is to ask again.
+    context.persistence.incomingDelPacket({ id: connection.sessionId }, reference).then(() => { this.finish() }, (error: unknown) => { this.finish(isStoreUnavailable(error) ? error : undefined) })
   }
 }
 

@@ -19,10 +19,9 @@ export interface LocalBroker {
   /** Hands a message of another node to this node's subscribers. `number`: its place in the sessions' queues, 0 where it is in none. */
   deliver(packet: BrokerPacket, number: number): void
   /** Another node has the client now: closes its connection here; calls back when that is done. */
-  closeClient(clientId: string, done: () => void): void
+  closeClient(client: ConnectedClient, done: () => void): void
   /** Publishes the will of a client whose node died. */
   publishWill(packet: BrokerPacket): Promise<void>
-  clients(): Iterable<ConnectedClient>
   /** Sends a session what waits in its queue and was not sent on this connection. */
   catchUp(client: ConnectedClient): Promise<void>
   /** A filter that another node wants, and one that it no longer wants; one for one. */

@@ -10,30 +10,23 @@ import { shared } from './session-scripts.js'
 export const sessionsPerScriptMax = 1000
 
 const match = `
-local function match (topic)
+local function match (topic, each)
   local levels = {}
   for level in string.gmatch(topic .. '/', '([^/]*)/') do levels[#levels + 1] = level end
-  local clients, options = {}, {}
   local function collect (filter)
     local found = redis.call('HGETALL', base .. 'l:' .. filter)
-    for i = 1, #found, 2 do
-      local client, option = found[i], found[i + 1]
-      if not options[client] then
-        clients[#clients + 1] = client
-        options[client] = option
-      elseif string.sub(option, 1, 1) > string.sub(options[client], 1, 1) then options[client] = option end
-    end
+    for i = 1, #found, 2 do each(found[i], found[i + 1], filter) end
   end
   local here = { levels[1] }
-  if redis.call('HEXISTS', base .. 't', levels[1]) == 0 then return clients, options end
+  if redis.call('HEXISTS', base .. 't', levels[1]) == 0 then return end
   for depth = 1, #levels do
-    local next, ask = levels[depth + 1], {}
+    local next, ask, whole = levels[depth + 1], {}, {}
     for _, prefix in ipairs(here) do
       ask[#ask + 1] = prefix .. '/#'
       if next then
         ask[#ask + 1] = prefix .. '/+'
         if next ~= '+' and next ~= '#' then ask[#ask + 1] = prefix .. '/' .. next end
-      else collect(prefix) end
+      else whole[#whole + 1] = prefix end
     end
     local below = {}
     for from = 1, #ask, 900 do
@@ -45,20 +38,19 @@ local function match (topic)
         end
       end
     end
+    for _, filter in ipairs(whole) do collect(filter) end
     if #below == 0 then break end
     here = below
   end
-  return clients, options
 end`
 
-/** ARGV: topic. Answers client and options by turns. */
+/** ARGV: topic. Answers client, filter and options by turns. */
 export const matchScript = script(shared, match, `
-local clients, options = match(ARGV[1])
-local answer = {}
-for i, client in ipairs(clients) do
-  answer[2 * i - 1] = client
-  answer[2 * i] = options[client]
-end
+local answer, n = {}, 0
+match(ARGV[1], function (client, option, filter)
+  answer[n + 1], answer[n + 2], answer[n + 3] = client, filter, option
+  n = n + 3
+end)
 return answer`)
 
 /**
@@ -74,11 +66,15 @@ local self, channels, number, send, nodeCount = ARGV[11], ARGV[12], ARGV[13], AR
 local nodes = {}
 for i = 16, 15 + nodeCount do nodes[ARGV[i]] = true end
 local clients, options = {}, {}
-if #ARGV == 15 + nodeCount then clients, options = match(topic) else
-  for i = 16 + nodeCount, #ARGV, 2 do
-    if not options[ARGV[i]] then clients[#clients + 1] = ARGV[i] end
-    options[ARGV[i]] = ARGV[i + 1]
-  end
+-- overlapping filters: one message, at the greatest QoS of them
+local function receiver (client, option)
+  if not options[client] then
+    clients[#clients + 1] = client
+    options[client] = option
+  elseif string.sub(option, 1, 1) > string.sub(options[client], 1, 1) then options[client] = option end
+end
+if #ARGV == 15 + nodeCount then match(topic, receiver) else
+  for i = 16 + nodeCount, #ARGV, 2 do receiver(ARGV[i], ARGV[i + 1]) end
 end
 local refused, rest = {}, {}
 if #clients > 0 and number == '' then
@@ -167,13 +163,15 @@ return free`)
 /** ARGV: client, packet id, identity ('' unless known). The subscriber has the message, its PUBREL is owed. Answers 0 where there is none. */
 export const pubrelScript = script(shared, `
 local queue = base .. 'q:' .. ARGV[1]
-local identity = redis.call('HGET', queue, 'i' .. ARGV[2])
-if not identity then return 0 end
-local number, size, qos, retain, id, state = parse(redis.call('HGET', queue, 'm' .. identity))
+local identity = ARGV[3] ~= '' and ARGV[3] or redis.call('HGET', queue, 'i' .. ARGV[2])
+local entry = identity and redis.call('HGET', queue, 'm' .. identity)
+if not entry then return 0 end
+local number, size, qos, retain, id, state = parse(entry)
 if state ~= 'p' then return 1 end
+if id ~= ARGV[2] then redis.call('HDEL', queue, 'i' .. id) end
 letGo(number, tonumber(size))
 redis.call('HINCRBY', base .. 's:' .. ARGV[1], 'qb', -size)
-redis.call('HSET', queue, 'm' .. identity, number .. '|0|' .. qos .. '|' .. retain .. '|' .. id .. '|r')
+redis.call('HSET', queue, 'm' .. identity, number .. '|0|' .. qos .. '|' .. retain .. '|' .. ARGV[2] .. '|r', 'i' .. ARGV[2], identity)
 return 1`)
 
 /** ARGV: client, packet id, identity ('' to go by packet id). Answers identity, entry and packet of what is gone; nothing where there was none. */

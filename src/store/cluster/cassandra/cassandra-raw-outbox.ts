@@ -85,11 +85,14 @@ export async function readOutbox (client: CassandraClient, journalId: string, st
   for (const row of shelves) {
     const shelf = row.shelf as number
     const ranges = Array.from({ length: perShelf }, (_, i) => shelf + i * width).filter(range => range >= firstRange && range <= upTo)
-    for (let i = 0; i < ranges.length; i += rangesAtOnce) {
-      const found = await inParallel(ranges.slice(i, i + rangesAtOnce), async range =>
-        await client.read(selectEntries, [journalId, stream, range, after, upTo, limit - entries.length]))
-      for (const entry of found.flat().slice(0, limit - entries.length)) entries.push(entryOf(journalId, stream, entry))
+    // One range after the other where they have entries, as these may be large; several side by side where they have none.
+    for (let i = 0, atOnce = 1; i < ranges.length;) {
+      const found = (await inParallel(ranges.slice(i, i + atOnce), async range =>
+        await client.read(selectEntries, [journalId, stream, range, after, upTo, limit - entries.length]))).flat()
+      for (const entry of found.slice(0, limit - entries.length)) entries.push(entryOf(journalId, stream, entry))
       if (entries.length === limit) return entries
+      i += atOnce
+      atOnce = found.length > 0 ? 1 : Math.min(rangesAtOnce, atOnce * 4)
     }
   }
   return entries

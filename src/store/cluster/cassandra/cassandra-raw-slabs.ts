@@ -100,14 +100,18 @@ export class SlabIndex {
     }
   }
 
-  /** @see RawStore.scanSlabsToMerge. Memory: the slabs of ten periods of one salt. */
+  /**
+   * @see RawStore.scanSlabsToMerge. Memory: the slabs of ten periods of one salt.
+   * A named journal's mark of Infinity says that the journal has ended: then its last periods are struck off as well.
+   */
   async * scanToMerge (before: SliceId, limit: number): AsyncGenerator<StoredSlab> {
     const lows = await this.#lows()
     const journals = before.journalId === '' ? [...lows.keys()] : [before.journalId]
     let left = limit
     for (const journalId of journals) {
       if (left <= 0) return
-      for await (const slab of this.#ofJournal(journalId, lows.get(journalId) ?? 0, before.mark, left)) {
+      const beforeMark = before.journalId === '' ? Math.min(before.mark, Number.MAX_SAFE_INTEGER) : before.mark
+      for await (const slab of this.#ofJournal(journalId, lows.get(journalId) ?? 0, beforeMark, left)) {
         left--
         yield slab
       }
@@ -117,7 +121,8 @@ export class SlabIndex {
   async * #ofJournal (journalId: string, low: number, beforeMark: number, limit: number): AsyncGenerator<StoredSlab> {
     const periods = await this.#periods(journalId, low)
     const empty = new Set(periods)
-    let newestDone = -1
+    // Of a journal that has ended nothing is still to be packed.
+    let newestDone = beforeMark === Infinity ? Infinity : -1
     let left = limit
     for (let at = 0; at < periods.length; at += mergedPeriods) {
       const together = periods.slice(at, at + mergedPeriods)
@@ -145,7 +150,7 @@ export class SlabIndex {
     const struck = periods.filter(period => empty.has(period) && period < newestDone)
     if (struck.length === 0) return
     await this.#client.writeAll(struck.map(period => ({ cql: deletePeriod, parameters: [journalId, period] })))
-    const lowest = periods.find(period => !(empty.has(period) && period < newestDone)) ?? newestDone
+    const lowest = periods.find(period => !(empty.has(period) && period < newestDone)) ?? periods[periods.length - 1]
     if (lowest <= low) return
     await this.#client.write(insertJournal, [shelf, journalId, lowest])
     this.#journals?.lows.set(journalId, lowest)

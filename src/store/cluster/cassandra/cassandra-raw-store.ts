@@ -1,6 +1,7 @@
 /**
  * The raw store of the cluster profile, and its outbox: the parts beside this file behind their ports. Every thread has its
- * own; what one of them wrote is readable by all at once, as writes and reads are at LOCAL_QUORUM.
+ * own; what one of them wrote is readable by all at once, as writes and reads are at LOCAL_QUORUM. One exception: the first slab
+ * ever of a journal may be seen by other threads a quarter of a second later.
  *
  * Retention classes are lifetimes here: a row's TTL is that of its class, so reads of all classes are one.
  */

@@ -34,6 +34,11 @@ const pauseMsMax = 2000
 /** An option that the driver's types forgot: no reports about this client to anybody. */
 type DriverOptions = ClientOptions & { readonly monitorReporting: { readonly enabled: boolean } }
 
+/** Of `host:port` or `[address]:port`; Cassandra's own unless given. */
+function portOf (contactPoint: string): number {
+  return Number(/^(?:\[.*\]|[^:]+):(\d+)$/.exec(contactPoint)?.[1] ?? 9042)
+}
+
 function driverOptions (settings: CassandraSettings, { keyspace, requestTimeoutMs, forSchema = false }: ConnectOptions): DriverOptions {
   return {
     contactPoints: [...settings.contactPoints],
@@ -60,9 +65,18 @@ function driverOptions (settings: CassandraSettings, { keyspace, requestTimeoutM
     socketOptions: { connectTimeout: 2000, readTimeout: requestTimeoutMs, tcpNoDelay: true },
     // A node that hangs must not hold up the first use of a statement; others are prepared when they are first asked.
     prepareOnAllHosts: false,
-    ...(forSchema ? { isMetadataSyncEnabled: false, protocolOptions: { maxSchemaAgreementWaitSeconds: 0 } } : {}),
+    // Nodes that the driver hears of from others come without a port: they listen where the contact points do.
+    protocolOptions: { port: portOf(settings.contactPoints[0]), ...(forSchema ? { maxSchemaAgreementWaitSeconds: 0 } : {}) },
+    ...(forSchema ? { isMetadataSyncEnabled: false } : {}),
     monitorReporting: { enabled: false }
   }
+}
+
+/** Closes a client that did not open. The driver itself forgets its first connection when the node's answers on it were no good. */
+async function discard (client: Client): Promise<void> {
+  const { controlConnection } = client as unknown as { readonly controlConnection?: { readonly connection?: { closeAsync?(): Promise<void> } | null } }
+  await client.shutdown().catch(() => {})
+  await controlConnection?.connection?.closeAsync?.().catch(() => {})
 }
 
 /** What no waiting mends: the data centre has another name. */
@@ -86,7 +100,7 @@ export async function connect (settings: CassandraSettings, options: ConnectOpti
       await client.connect()
       return client
     } catch (error) {
-      await client.shutdown().catch(() => {})
+      await discard(client)
       const reason = translate(error).message
       const text = `Cassandra at ${settings.contactPoints.join(', ')} (data centre ${settings.dataCenter}) does not answer: ${reason}`
       if (isMistake(error) || clock.monotonicMs() + pauseMs > deadlineMs) throw new TwinfoldError('store_unavailable', text, { cause: error })

@@ -58,7 +58,7 @@ class DriverCassandraClient implements CassandraClient {
     this.#writes = new ConcurrencyGate({ ...gate, name: 'Cassandra (writes)' })
     this.#reads = new ConcurrencyGate({ ...gate, name: 'Cassandra (reads)' })
     this.#dependency = new Dependency({
-      name: 'cassandra',
+      name: 'Cassandra',
       clock,
       log,
       code: 'store_unavailable',

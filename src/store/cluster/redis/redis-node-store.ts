@@ -37,6 +37,13 @@ local answer = { string.format('%.0f', now), before or '' }
 for _, node in ipairs(kept) do answer[#answer + 1] = node[2] end
 return answer`
 
+/** KEYS 1: the hash. */
+const seenScript = `
+local time = redis.call('TIME')
+local answer = redis.call('HVALS', KEYS[1])
+table.insert(answer, 1, string.format('%.0f', time[1] * 1000000 + time[2]))
+return answer`
+
 /** KEYS 1: the hash. ARGV: name, boot id. */
 const leaveScript = `
 local held = redis.call('HGET', KEYS[1], ARGV[1])
@@ -57,6 +64,11 @@ export class RedisNodeStore implements NodeStore {
     const [now, before, ...fields] = await this.#redis.run(async () => await this.#redis.client.eval(beatScript, 1, this.#key, ...args)) as string[]
     const clusterUs = Number(now)
     return { clusterUs, replacedBootId: bootIdOf(before), nodes: fields.map(field => parseField(field, clusterUs)).filter(node => node !== null) }
+  }
+
+  async seen (): Promise<readonly NodeSeen[]> {
+    const [now, ...fields] = await this.#redis.run(async () => await this.#redis.client.eval(seenScript, 1, this.#key)) as string[]
+    return fields.map(field => parseField(field, Number(now))).filter(node => node !== null)
   }
 
   async leave (name: string, bootId: string): Promise<void> {
