@@ -120,7 +120,9 @@ export class Projector {
     if (this.#failure !== null) {
       const reason = [this.#failure.detail, gap].filter(text => text !== '').join('; ')
       if (this.#failure.code === 'analytics_unavailable') return { state: 'down', reason, lagSeconds }
-      return { state: gap === '' ? 'up' : 'gap', reason: gap === '' ? 'points are waiting: the store does not answer' : gap, lagSeconds }
+      // Details of the store name its addresses; they are in the log.
+      const waiting = this.#failure.code === 'store_unavailable' ? 'the store does not answer' : `the projection fails (${this.#failure.code})`
+      return { state: gap === '' ? 'up' : 'gap', reason: gap === '' ? `points are waiting: ${waiting}` : gap, lagSeconds }
     }
     return { state: gap === '' ? 'up' : 'gap', reason: gap, lagSeconds }
   }

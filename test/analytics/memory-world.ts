@@ -78,9 +78,9 @@ export class MemoryWorld implements Outbox {
   /** Closes a slice of a few readings; packs later. */
   closeSlice (): void {
     if (this.#slices++ >= slicesMax) return
-    const readings = Array.from({ length: 1 + this.#pick(12) }, () => ({
-      // Few timestamps, so that late duplicates with other values are common; now and then two of one stamp.
-      device: `d${this.#pick(5)}`, ts: day + this.#pick(40) * 1e6, stamp: this.#random() < 0.9 ? this.takeStamps(1) : this.#stamp, metric: `m${this.#pick(2)}`, value: this.#value()
+    const readings = Array.from({ length: 1 + this.#pick(12) }, (_, i) => ({
+      // Few timestamps, so that late duplicates with other values are common; now and then two of one stamp, as in one message.
+      device: `d${this.#pick(5)}`, ts: day + this.#pick(40) * 1e6, stamp: i === 0 || this.#random() < 0.9 ? this.takeStamps(1) : this.#stamp, metric: `m${this.#pick(2)}`, value: this.#value()
     }))
     this.#mark += 1 + this.#pick(1000)
     this.#open.push({ mark: this.#mark, readings })

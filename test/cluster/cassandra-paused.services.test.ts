@@ -2,7 +2,7 @@
 import t from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
 import { systemClock } from '../../src/core/clock.js'
-import { TwinfoldError } from '../../src/core/errors.js'
+import type { TwinfoldError } from '../../src/core/errors.js'
 import { silentLog } from '../../src/core/log.js'
 import { migrateCassandra } from '../../src/store/cluster/cassandra/migrate.js'
 import { openCassandra } from '../../src/store/cluster/cassandra/open-cassandra.js'
@@ -57,7 +57,7 @@ t.test('a standstill of three seconds under load', { timeout: 240_000 }, async t
   await pause(3000)
   const before = written.length
   t.ok(before > 500, `${before} before`)
-  t.ok(states.every(state => state === 'up'), states.join(' '))
+  t.notOk(states.includes('down'), states.join(' '))
   cassandra.pause(0)
   await pause(standstillMs)
   t.match(client.status(), { state: 'down', reason: /Cassandra has been down since .*; last error: / })
@@ -78,5 +78,6 @@ t.test('a standstill of three seconds under load', { timeout: 240_000 }, async t
   const stored = new Set<unknown>()
   for await (const row of client.stream('SELECT number FROM numbers', [], 5000)) stored.add(row.number)
   t.same(written.filter(number => !stored.has(number)), [], 'whatever was said to be written is there')
-  t.match(client.status(), { state: 'up', running: 0, waiting: 0 })
+  t.match(client.status(), { running: 0, waiting: 0 })
+  t.not(client.status().state, 'down')
 })

@@ -21,8 +21,9 @@ export interface Nodes {
 
 export type NodeOptions = Partial<Omit<ClusterBrokerOptions, 'settings' | 'clock'>> & { readonly edge?: Partial<MqttEdgeOptions>, readonly prefix?: string }
 
-const debugLog: Log = { debug: console.error, info: console.error, warn: console.error, error: console.error }
-const log = process.argv.includes('--debug') ? debugLog : silentLog
+const line = (fields: object, message: string): void => { console.error(new Date().toISOString().slice(14), message, JSON.stringify(fields)) }
+const debugLog: Log = { debug: line, info: line, warn: line, error: line }
+const log = process.env.MQTT_NODES_LOG === '1' ? debugLog : silentLog
 
 /** Nodes that share a prefix of their own; everything under it is removed at the end. */
 export function nodesOn (t: TestContext, url: string): Nodes {
@@ -41,6 +42,9 @@ export function nodesOn (t: TestContext, url: string): Nodes {
       // Teardown runs in reverse: the edge is closed first.
       t.teardown(async () => { await broker.close() })
       const stage = await startStage(t, { persistence: broker.persistence, messaging: broker.messaging, log, ...edge })
+      // Every node has a registry of its own here; secrets are the same.
+      for (const tenant of ['acme', 'globex']) stage.registry.credential('application', tenant)
+      for (const device of ['d1', 'd2']) stage.registry.device('acme', device)
       return { ...stage, broker }
     }
   }

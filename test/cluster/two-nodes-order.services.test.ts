@@ -62,7 +62,7 @@ async function wrongAnswers (nodes: TwoNodes, contests: readonly Contest[]): Pro
   return wrong
 }
 
-for (const skewMs of [0, 200, -200]) {
+for (const skewMs of [200, -200]) {
   void t.test(`different values for one point through both nodes, b ${skewMs} ms off: all readers agree for good on the one accepted last`, real, async t => {
     if (skipWithout(t, 'cassandra') || skipWithout(t, 'redis')) return
     const nodes = await startTwoNodes(t, { skewMs: [0, skewMs], settings: { TWINFOLD_MERGE_AFTER_MS: '300' } })

@@ -85,7 +85,8 @@ export async function startTwoNodes (t: Teardown, options: TwoNodesOptions = {})
     await forgetPrefix(redis.url, name)
     await remove()
   })
-  await Promise.all([a.start(), b.start()])
+  // Both have come to an end before either failure is thrown: the teardown kills what was started.
+  for (const outcome of await Promise.allSettled([a.start(), b.start()])) if (outcome.status === 'rejected') throw outcome.reason
   const key = await a.server.api(testAdminKey).createTenant(tenant, 365)
   a.key = b.key = key
   return {

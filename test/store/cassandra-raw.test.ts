@@ -412,6 +412,23 @@ function nodeTests (t: Test, keyspace: RawKeyspace): void {
     }
   })
 
+  void t.test('a period stays listed while a slice of it is still being written, whatever merges run meanwhile', async t => {
+    const tenant = newTenantId()
+    const journalId = newJournalId()
+    const merger = keyspace.store()
+    await merger.writeHead(writeOf({ slabs: [slabOf(tenant, { shard: 4, slice: sliceOf(5, journalId), stamp: day0 })] }))
+    const client = new WatchedClient(keyspace.client)
+    const writePartition = client.writePartition.bind(client)
+    client.writePartition = async statements => {
+      // The writer has listed the period; its slab comes after these merges.
+      for (let again = 0; again < 3; again++) await merger.replaceSlabs(await gather(merger.scanSlabsToMerge(sliceOf(6, journalId), 100)), writeOf({}))
+      await writePartition(statements)
+    }
+    await keyspace.store({ client }).writeHead(writeOf({ slabs: [slabOf(tenant, { shard: 4, slice: sliceOf(6, journalId), stamp: day0 + 10 * usPerMinute })] }))
+    t.strictSame((await gather(keyspace.store().scanSlabs(tenant, 4, [retentionDays], 0, always))).map(slab => slab.slice.mark), [6])
+    t.strictSame((await gather(merger.scanSlabsToMerge(sliceOf(7, journalId), 100))).map(slab => slab.slice.mark), [6])
+  })
+
   void t.test('readers see every slab or its chunk at every moment of writing and merging by several threads', async t => {
     const tenant = newTenantId()
     const journalId = newJournalId()

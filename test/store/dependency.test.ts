@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
-import { TwinfoldError } from '../../src/core/errors.js'
+import type { TwinfoldError } from '../../src/core/errors.js'
 import { silentLog } from '../../src/core/log.js'
 import { Dependency, type DependencyOptions } from '../../src/store/cluster/dependency.js'
 

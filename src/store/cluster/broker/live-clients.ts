@@ -69,9 +69,13 @@ export class LiveClient {
 
 export class LiveClients {
   readonly #live = new Map<string, LiveClient>()
+  readonly #nodeId: string
   #connections = 0
 
-  newConnection (): string { return String(++this.#connections) }
+  constructor (nodeId: string) { this.#nodeId = nodeId }
+
+  /** Unique on all nodes. */
+  newConnection (): string { return `${this.#nodeId}.${++this.#connections}` }
 
   set (live: LiveClient): void { this.#live.set(live.client.id, live) }
 

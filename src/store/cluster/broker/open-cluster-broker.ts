@@ -42,13 +42,14 @@ export interface ClusterBroker {
 /** Returns at once; the messaging joins the other nodes when it is opened. */
 export function openClusterBroker (options: ClusterBrokerOptions): ClusterBroker {
   const { settings, clock, log } = options
+  const nodeId = randomBytes(9).toString('base64url')
   const redis = openRedis(settings, { clock, log, name: 'broker' })
   const shared: BrokerShared = {
     redis,
     keys: new BrokerKeys(settings.prefix),
     ledger: new Ledger(options.limits ?? {}, options.onLimit ?? (() => {})),
-    live: new LiveClients(),
-    nodeId: randomBytes(9).toString('base64url'),
+    live: new LiveClients(nodeId),
+    nodeId,
     log
   }
   const sessions = new ClusterSessions(shared)

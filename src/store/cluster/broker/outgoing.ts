@@ -48,6 +48,8 @@ export class ClusterOutgoing {
   readonly #wanting: (topic: string) => ReadonlySet<string>
   /** The last publish that took more than one script: those after it wait, so that none overtakes it. */
   #long: Promise<unknown> | null = null
+  /** Closes the connection; ordinary on a takeover, so it needs no stack. */
+  readonly #superseded = new Error('another connection has the session')
 
   constructor (shared: BrokerShared, wanting: (topic: string) => ReadonlySet<string>) {
     this.#shared = shared
@@ -89,20 +91,21 @@ export class ClusterOutgoing {
 
   /**
    * A PUBLISH is about to be sent under `packet.messageId`, or a PUBREL is owed. The packet comes back with another identifier
-   * where its own is in use in the session's queue. Never rejects: the subscriber is connected, and gets it while Redis is away.
+   * where its own is in use in the session's queue. Rejects, so that it is not sent, where another connection has the session: what
+   * this one sent would come again under another identifier. While Redis is away the subscriber gets it all the same.
    */
   async update (client: BrokerClient, packet: QueuedPacket): Promise<void> {
     const live = this.#shared.live.of(client)
     const known = live === undefined && this.#shared.live.get(client.id) !== undefined
-    // Another connection has the session: what this one still sends is lost.
-    if (known && !isPubrel(packet)) return
     if (isPubrel(packet)) return await this.#releasing(client, live, packet.messageId)
+    if (known) throw this.#superseded
     const identity = identityOf(packet)
     live?.noteSent(identity, packet.messageId ?? 0)
     try {
       const id = await onTenant(this.#shared, client.id, sendingScript, [client.id, live?.connection ?? '', identity, packet.messageId ?? 0, packet.qos]) as number
-      if (id <= 0) this.#shared.ledger.stats.untracked++
-      if (id <= 0 || id === packet.messageId) return
+      if (id === -1) throw this.#superseded
+      if (id === 0) this.#shared.ledger.stats.untracked++
+      if (id === 0 || id === packet.messageId) return
       packet.messageId = id
       live?.noteSent(identity, id)
     } catch (error) {
@@ -169,7 +172,9 @@ export class ClusterOutgoing {
     const live = this.#shared.live.of(client)
     if (live === undefined) {
       const { entries } = await this.#read(client.id, 0)
-      for (let i = 0; i < entries.length; i += pageMessages) yield * this.#contents(client.id, entries.slice(i, i + pageMessages), false)
+      for (let i = 0; i < entries.length; i += pageMessages) {
+        for await (const { packet } of this.#contents(client.id, entries.slice(i, i + pageMessages), false)) yield packet
+      }
       return
     }
     if (live.replaying) {
@@ -208,12 +213,11 @@ export class ClusterOutgoing {
     const pending = live.pending = new Map(entries.map(entry => [entry.identity, entry]))
     for (let i = 0; i < entries.length; i += pageMessages) {
       const page = entries.slice(i, i + pageMessages).filter(({ identity }) => pending.has(identity))
-      for await (const packet of this.#contents(live.client.id, page, true)) {
-        const identity = isPubrel(packet) ? packet.identity : identityOf(packet)
+      for await (const { identity, packet } of this.#contents(live.client.id, page, true)) {
         // Acknowledged meanwhile, or no longer this connection's business.
         if (!pending.delete(identity) || this.#shared.live.get(live.client.id) !== live) continue
         live.noteSent(identity, packet.messageId ?? 0)
-        yield isPubrel(packet) ? { cmd: 'pubrel', messageId: packet.messageId } : packet
+        yield packet
       }
     }
   }
@@ -228,7 +232,7 @@ export class ClusterOutgoing {
   }
 
   /** @param again what has an identifier was sent before. */
-  async * #contents (clientId: string, entries: readonly Entry[], again: boolean): AsyncGenerator<BrokerPacket | { cmd: 'pubrel', messageId: number, identity: string }> {
+  async * #contents (clientId: string, entries: readonly Entry[], again: boolean): AsyncGenerator<{ readonly identity: string, readonly packet: QueuedPacket }> {
     if (entries.length === 0) return
     const key = `${this.#shared.keys.base(clientId)}m`
     const contents = await this.#shared.redis.run(async redis => await redis.hmgetBuffer(key, ...entries.map(({ number }) => String(number))))
@@ -236,8 +240,8 @@ export class ClusterOutgoing {
       const packet = this.#packetOf(clientId, entries[i], contents[i])
       // One that is gone was acknowledged meanwhile, or Redis lost it.
       if (packet === null) continue
-      if (isPubrel(packet)) yield { ...packet, identity: entries[i].identity }
-      else yield { ...packet, dup: again && entries[i].messageId !== 0 }
+      const { identity, messageId } = entries[i]
+      yield { identity, packet: isPubrel(packet) ? packet : { ...packet, dup: again && messageId !== 0 } }
     }
   }
 

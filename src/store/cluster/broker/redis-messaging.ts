@@ -296,17 +296,25 @@ export class RedisMessaging implements BrokerMessaging {
 
   async claim (client: ConnectedClient): Promise<void> {
     const live = new LiveClient(client as LiveBrokerClient, this.#shared.live.newConnection(), Math.floor(this.#options.clock.nowUs() / 1000))
-    if (client.clean) this.#shared.live.set(live)
+    if (client.clean) this.#hold(live)
     try {
       if (!this.up) throw new TwinfoldError('store_unavailable', 'this node has not joined the others')
       this.#options.tenantSeen(client.id)
       const [before] = await onTenant(this.#shared, client.id, claimScript, [client.id, this.nodeId, live.connection, client.clean ? 1 : 0, '']) as [Buffer, number]
       live.claimed = true
-      this.#shared.live.set(live)
+      if (!client.clean) this.#hold(live)
       await this.#closeElsewhere(client.id, before.toString())
     } catch (error) {
       if (!client.clean) throw error
     }
+    if (this.#shared.live.get(client.id) !== live) throw new TwinfoldError('not_ready', 'the client has connected once more meanwhile')
+  }
+
+  /** The connection holds the client on this node now; one that was on its way is closed, one that is there the broker closes. */
+  #hold (live: LiveClient): void {
+    const before = this.#shared.live.get(live.client.id)
+    this.#shared.live.set(live)
+    if (before !== undefined && before.client.closed !== true) this.#local?.closeClient(before.client as ConnectedClient, () => {})
   }
 
   /** After an outage; closes the client here where it has connected elsewhere since. */

@@ -7,7 +7,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
-import { types, type Client, type QueryOptions } from 'cassandra-driver'
+import { types, type Client, type Host } from 'cassandra-driver'
 import type { CassandraSettings } from '../../../../workers/protocol.js'
 import type { Clock } from '../../../core/clock.js'
 import { TwinfoldError } from '../../../core/errors.js'
@@ -34,7 +34,7 @@ export interface MigrateCassandraOptions {
 const requestTimeoutMs = 30_000
 const statementTriesMax = 4
 const agreementMsMax = 30_000
-const agreementPollMs = 100
+const agreementPollMs = 50
 
 /**
  * @throws TwinfoldError `store_unavailable` naming what could not be reached or who holds the lock, `format_newer` where the schema
@@ -68,7 +68,7 @@ class CassandraMigrator {
 
   async migrate (files: readonly MigrationFile[]): Promise<MigrateResult> {
     // The common case takes no lock: a data centre that is cut off from the others can start on a schema that is there.
-    if (await this.#tableExists('schema_migrations') && pendingMigrations(files, await this.#applied(this.#settings.consistency), 'Cassandra').length === 0) {
+    if (await this.#isUpToDate(files)) {
       return { applied: [] }
     }
     await this.#makeKeyspaceAndLock()
@@ -81,6 +81,17 @@ class CassandraMigrator {
       return await this.#applyPending(files, lock)
     } finally {
       await lock.release()
+    }
+  }
+
+  async #isUpToDate (files: readonly MigrationFile[]): Promise<boolean> {
+    if (!await this.#tableExists('schema_migrations')) return false
+    try {
+      return pendingMigrations(files, await this.#applied(this.#settings.consistency), 'Cassandra').length === 0
+    } catch (error) {
+      // Another node is just making the table: it stands in the schema before every coordinator can read it.
+      if (/does not exist|unconfigured table|Unknown CF/i.test((error as Error).message)) return false
+      throw error
     }
   }
 
@@ -155,17 +166,26 @@ class CassandraMigrator {
     }
   }
 
-  /** One node's view of all. A dead one is passed over (the driver's own check would wait for it): it catches up when it comes back. */
+  /**
+   * Every node of the data centre is asked itself; of the others one of them tells, as it hears of them (about a second later).
+   * Dead ones are passed over, the driver's own check would wait for them: they catch up when they come back.
+   */
   async #nodesAgree (): Promise<boolean> {
+    const { dataCenter } = this.#settings
     const hosts = this.#client.hosts
-    const host = hosts.values().find(candidate => candidate.isUp() && candidate.datacenter === this.#settings.dataCenter)
-    if (host === undefined) return false
-    const ask: QueryOptions = { host, prepare: false, isIdempotent: true, consistency: types.consistencies.localOne }
-    const own = await this.#client.execute('SELECT schema_version FROM system.local', [], ask).catch(() => null)
-    const peers = await this.#client.execute('SELECT native_address, native_port, schema_version FROM system.peers_v2', [], ask).catch(() => null)
-    if (own === null || peers === null) return false
-    const living = peers.rows.filter(({ native_address: address, native_port: port }) => hosts.get(`${String(address)}:${String(port)}`)?.isUp() !== false)
-    return new Set([...own.rows, ...living].map(row => String(row.schema_version))).size === 1
+    const near = hosts.values().filter(host => host.isUp() && host.datacenter === dataCenter)
+    if (near.length === 0) return false
+    const ask = async (host: Host, cql: string): Promise<readonly types.Row[]> =>
+      (await this.#client.execute(cql, [], { host, prepare: false, isIdempotent: true, consistency: types.consistencies.localOne })).rows
+    try {
+      const own = await Promise.all(near.map(async host => await ask(host, 'SELECT schema_version FROM system.local')))
+      const heard = await ask(near[0], 'SELECT data_center, native_address, native_port, schema_version FROM system.peers_v2')
+      const far = heard.filter(({ data_center: place, native_address: address, native_port: port }) => place !== dataCenter && hosts.get(`${String(address)}:${String(port)}`)?.isUp() !== false)
+      return new Set([...own.flat(), ...far].map(row => String(row.schema_version))).size === 1
+    } catch {
+      // A node went away just now; the next round asks those that are left.
+      return false
+    }
   }
 }
 

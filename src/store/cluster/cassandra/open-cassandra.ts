@@ -11,6 +11,7 @@ import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 import { CassandraFault, translate } from './cassandra-errors.js'
 import { ConcurrencyGate, type Outcome } from './concurrency-limit.js'
 import { connect } from './connect.js'
+import { RingKeeper } from './ring-keeper.js'
 import { plainRow, plainRows } from './rows.js'
 
 export interface OpenCassandraOptions {
@@ -41,6 +42,7 @@ const idempotent: QueryOptions = { isIdempotent: true }
 class DriverCassandraClient implements CassandraClient {
   readonly keyspace: string
   readonly #driver: Client
+  readonly #ring: RingKeeper
   readonly #clock: Clock
   readonly #dependency: Dependency
   readonly #writes: ConcurrencyGate
@@ -52,6 +54,7 @@ class DriverCassandraClient implements CassandraClient {
   constructor (driver: Client, settings: CassandraSettings, { clock, log, onAnswer, probeMs = 1000, requestTimeoutMs = requestTimeoutMsDefault }: OpenCassandraOptions) {
     this.keyspace = settings.keyspace
     this.#driver = driver
+    this.#ring = new RingKeeper(driver, log)
     this.#clock = clock
     this.#onAnswer = onAnswer
     const gate = { ...concurrency, waitingMax, waitMsMax, monotonicMs: () => clock.monotonicMs() }
@@ -152,6 +155,7 @@ class DriverCassandraClient implements CassandraClient {
   async close (): Promise<void> {
     this.#dependency.close()
     await this.#driver.shutdown()
+    await this.#ring.close()
   }
 
   async #readAll (cql: string, parameters: readonly unknown[], options: QueryOptions): Promise<readonly Row[]> {
