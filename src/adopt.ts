@@ -97,10 +97,11 @@ async function packAll (options: AdoptOptions, store: Store, journal: JournalFil
     packer.open()
     while (!await packer.drain(10_000)) log.info({ unpackedBytes: packer.backlogBytes, slices: packer.stats.slices }, 'the journal is being packed')
     await packer.close()
-    // Nobody else merges the slabs of this journal.
-    for (;;) {
-      const { slabs } = await pool.merge({ kind: 'merge', journalId: journal.journalId, before: packer.cursor + 1, slabsMax: slabsPerTask })
-      if (slabs === 0) break
+    // Nobody else merges the slabs of this journal, and it will never have more: all of them, and once more, so that a
+    // cluster's store forgets the periods that are empty by then.
+    for (let empty = 0; empty < 2;) {
+      const { slabs } = await pool.merge({ kind: 'merge', journalId: journal.journalId, before: Infinity, slabsMax: slabsPerTask })
+      if (slabs === 0) empty++
     }
     await store.raw.flush()
     for (const name of [packedCursor, packedDurablyCursor]) await store.putCursor(journal.journalId, name, packer.cursor, true)

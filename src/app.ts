@@ -107,7 +107,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const brokerStatus = (): readonly DependencyStatus[] => [broker.status()].filter(status => status !== null)
   watched.push(brokerStatus)
 
-  const refusals = new RefusalWriter({ deadLetters, stamp: () => clock.nowUs(), log })
+  const refusals = new RefusalWriter({ deadLetters, stamp: () => clock.nowUs(), journalId: journal.journalId, log })
   await lifecycle.open({ name: 'refusals', close: async () => { await refusals.close() } })
   const mqtt = new MqttEdge({
     host: config.host,

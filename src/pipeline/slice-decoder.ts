@@ -91,6 +91,7 @@ export class SliceDecoder {
   readonly #devices: TaskLookup<boolean>
   readonly #identities = new LRUCache<string, RecordIdentity>({ max: 50_000 })
   readonly #context: RecordContext
+  #journalId = ''
   #missing = new Set<string>()
   #tally: Tally = newTally()
 
@@ -106,6 +107,7 @@ export class SliceDecoder {
   /** Rejects where the registry does not answer about a tenant or device that it must be asked about. */
   async decode (task: Pick<PackTask, 'journalId' | 'mark' | 'segments'>): Promise<DecodedSlice> {
     this.table.reset()
+    this.#journalId = task.journalId
     this.#tally = newTally()
     this.#context.lastUnstamped.clear()
     for (const lookup of [this.#tenants, this.#devices]) lookup.begin()
@@ -295,7 +297,7 @@ export class SliceDecoder {
     if (kept >= deadLettersPerSliceMax) return
     this.#tally.lettersByTenant.set(context.tenant, kept + 1)
     const { tenant, stamp, source, kind: format, multiDevice } = context
-    this.#tally.letters.push(refusedToDeadLetter({ tenant, stamp, index: `${context.letterMark}${part}`, reason, detail, device, source, format, multiDevice, payload }))
+    this.#tally.letters.push(refusedToDeadLetter({ tenant, stamp, index: `${context.letterMark}${part}`, journalId: this.#journalId, reason, detail, device, source, format, multiDevice, payload }))
   }
 }
 

@@ -7,8 +7,10 @@ export interface Refused {
   readonly tenant: string
   /** Arrival stamp, µs. */
   readonly stamp: number
-  /** Tells apart refusals of one stamp in the tenant. */
+  /** Tells apart refusals of one stamp in the journal. */
   readonly index: number | string
+  /** Nodes give out stamps of their own, so a stamp alone says nothing about which of them refused. */
+  readonly journalId: string
   readonly reason: DeadLetterReason
   readonly detail: string
   /** '' where none could be told. */
@@ -24,13 +26,15 @@ export interface Refused {
 
 /** Digits of a stamp in a dead letter's id: enough for every stamp, so that ids sort by time. */
 const stampDigits = 16
+/** Of the journal's id, enough to tell nodes apart that refuse something in the same microsecond. */
+const journalDigits = 8
 
 /** The row of a refused message, its payload cut at `deadLetterPayloadBytesMax`. */
 export function refusedToDeadLetter (refused: Refused): DeadLetter {
-  const { tenant, stamp, index, reason, detail, device, source, format, payload, multiDevice } = refused
+  const { tenant, stamp, index, journalId, reason, detail, device, source, format, payload, multiDevice } = refused
   return {
     tenant,
-    id: `${String(stamp).padStart(stampDigits, '0')}-${index}`,
+    id: `${String(stamp).padStart(stampDigits, '0')}-${index}-${journalId.slice(0, journalDigits)}`,
     stamp,
     reason,
     detail,

@@ -11,7 +11,7 @@ export type DeadLetterReason = typeof deadLetterReasons[number]
 
 export interface DeadLetter {
   readonly tenant: string
-  /** `{stamp}-{index}`, unique in the tenant, ascending with time. */
+  /** `{stamp}-{index}-{journal}`, unique in the tenant, ascending with time. */
   readonly id: string
   /** Arrival stamp, µs. */
   readonly stamp: number

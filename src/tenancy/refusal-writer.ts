@@ -21,6 +21,7 @@ export interface RefusalWriterOptions {
   readonly deadLetters: { add(letters: readonly DeadLetter[]): Promise<void> }
   /** Accept stamps in µs; need not be unique. */
   readonly stamp: () => number
+  readonly journalId: string
   readonly log: Log
   readonly waitingMax?: number
 }
@@ -50,6 +51,7 @@ export class RefusalWriter {
       tenant: refusal.tenant,
       stamp,
       index: `g${this.#serial}`,
+      journalId: this.#options.journalId,
       reason: refusal.reason,
       detail: refusal.topic === '' ? refusal.detail : `${refusal.detail} (topic '${refusal.topic}')`,
       device: refusal.device,

@@ -35,7 +35,7 @@ class ArrayStore {
 
 let stamp = 1_700_000_000_000_000
 function letter (tenant: string, bytes = 1, reason: DeadLetterReason = 'json_invalid'): DeadLetter {
-  return refusedToDeadLetter({ tenant, stamp: stamp++, index: 0, reason, detail: 'x', device: 'd', source: 'mqtt', format: 0, payload: Buffer.alloc(bytes) })
+  return refusedToDeadLetter({ tenant, stamp: stamp++, index: 0, journalId: '00000000000000d1', reason, detail: 'x', device: 'd', source: 'mqtt', format: 0, payload: Buffer.alloc(bytes) })
 }
 
 function keeperOf (store: ArrayStore, options: Partial<DeadLetterKeeperOptions> = {}): DeadLetterKeeper {
@@ -122,10 +122,10 @@ void t.test('refusals are counted by tenant and reason, and the number of names 
 
 void t.test('a dead letter has an id that sorts by time, and a copy of at most the allowed payload', async (t) => {
   const payload = Buffer.alloc(deadLetterPayloadBytesMax + 5, 1)
-  const base = { tenant: 'acme', reason: 'empty', detail: 'x', device: '', source: 'http', format: 3, payload } as const
+  const base = { tenant: 'acme', journalId: '89abcdef00000000', reason: 'empty', detail: 'x', device: '', source: 'http', format: 3, payload } as const
   const made = refusedToDeadLetter({ ...base, stamp: 999, index: 4 })
   payload.fill(2)
-  t.match(made, { id: '0000000000000999-4', stamp: 999, payloadBytes: deadLetterPayloadBytesMax + 5, source: 'http', format: 3 })
+  t.match(made, { id: '0000000000000999-4-89abcdef', stamp: 999, payloadBytes: deadLetterPayloadBytesMax + 5, source: 'http', format: 3 })
   t.equal(made.payload.length, deadLetterPayloadBytesMax)
   t.ok(made.payload.every((byte) => byte === 1))
   t.ok(made.id < refusedToDeadLetter({ ...base, stamp: Number.MAX_SAFE_INTEGER, index: 0 }).id)

@@ -100,6 +100,11 @@ export class ClusterOutgoing {
     if (isPubrel(packet)) return await this.#releasing(client, live, packet.messageId)
     if (known) throw this.#superseded
     const identity = identityOf(packet)
+    // Aedes goes by the filter that equals the topic, where there is one of QoS 0: no acknowledgement will come.
+    if (packet.qos === 0) {
+      await this.clear(client, { ...packet, messageId: undefined })
+      return
+    }
     live?.noteSent(identity, packet.messageId ?? 0)
     try {
       const id = await onTenant(this.#shared, client.id, sendingScript, [client.id, live?.connection ?? '', identity, packet.messageId ?? 0, packet.qos]) as number
