@@ -135,6 +135,7 @@ export async function runMqttFleet (options: FleetOptions): Promise<FleetResult>
     usernameOf: connection => options.tokens.length > 0 ? options.tokens[connection] : options.key,
     ringOf: ringFactory(options),
     stamped: options.stamped,
+    clientIdPrefix: options.clientIdPrefix,
     nowUs: wallClockUs,
     onSampleAcked: probe === undefined
       ? undefined

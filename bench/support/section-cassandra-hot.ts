@@ -44,7 +44,7 @@ export async function hotSection (context: BenchContext, cassandra: PrivateCassa
     '--port', port, '--connections', normalConnections, '--in-flight', 1024, '--rate', normalRate, '--devices', normalDevices, '--key', contestant.key, '--ts', '--seconds', seconds, '--warm-up-seconds', context.warmUpSeconds
   ], contestant.server.pid)
   const hot = async (seconds: number): Promise<FleetMeasurement> => await runFleet([
-    '--port', port, '--connections', 1, '--in-flight', 1024, '--rate', hotRate, '--devices', 1, '--device-prefix', 'hot-', '--key', contestant.key, '--ts', '--seconds', seconds, '--warm-up-seconds', context.warmUpSeconds
+    '--port', port, '--connections', 1, '--in-flight', 1024, '--rate', hotRate, '--devices', 1, '--device-prefix', 'hot-', '--client-prefix', 'hot', '--key', contestant.key, '--ts', '--seconds', seconds, '--warm-up-seconds', context.warmUpSeconds
   ], contestant.server.pid)
   try {
     await contestant.server.api(contestant.key).createDevices(['hot-0'])

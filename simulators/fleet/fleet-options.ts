@@ -12,6 +12,7 @@ export const fleetUsage = `fleet: load generator for MQTT and HTTP
   --seconds S --warm-up-seconds S        measured time, and time before it (default 10 and 2)
   --devices N                            publish for N devices, devices/{prefix}{i}/telemetry, with --key; default: one per connection, topic telemetry
   --device-prefix P                      (default d)
+  --client-prefix P                      client ids are {P}-0, {P}-1, … (default fleet); fleets side by side need different ones
   --tokens FILE                          a token per line, one per connection
   --key KEY                              application key, for --devices and --probe
   --ts                                   put a timestamp of its own into every reading
@@ -36,6 +37,7 @@ export interface FleetOptions {
   /** 0: one device per connection. */
   readonly devices: number
   readonly devicePrefix: string
+  readonly clientIdPrefix: string
   readonly tokens: readonly string[]
   readonly key: string | undefined
   readonly stamped: boolean
@@ -54,7 +56,7 @@ export function parseFleetOptions (args: readonly string[]): FleetOptions | 'hel
   const { values } = parseArgs({
     args: [...args],
     options: {
-      mode: text, host: text, port: text, connections: text, 'in-flight': text, rate: text, seconds: text, 'warm-up-seconds': text, devices: text, 'device-prefix': text,
+      mode: text, host: text, port: text, connections: text, 'in-flight': text, rate: text, seconds: text, 'warm-up-seconds': text, devices: text, 'device-prefix': text, 'client-prefix': text,
       tokens: text, key: text, ts: flag, metrics: text, readings: text, probe: text, 'probes-per-second': text, seed: text, json: flag, help: flag
     }
   })
@@ -77,6 +79,7 @@ export function parseFleetOptions (args: readonly string[]): FleetOptions | 'hel
     warmUpSeconds: number('warm-up-seconds', 2, 0),
     devices: number('devices', 0, 0),
     devicePrefix: values['device-prefix'] ?? 'd',
+    clientIdPrefix: values['client-prefix'] ?? 'fleet',
     tokens: values.tokens === undefined ? [] : readFileSync(values.tokens, 'utf8').split('\n').filter(line => line !== ''),
     key: values.key,
     stamped: values.ts === true,

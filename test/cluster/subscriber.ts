@@ -7,6 +7,8 @@ export class Subscriber {
   /** Of QoS 1, with DUP not looked at. */
   repeats = 0
   sessionPresent = false
+  /** Filters that a SUBACK refused. */
+  refusedFilters = 0
   readonly #options: ConnectOptions
   readonly #seen = new Set<string>()
   /** QoS 2 ids between PUBLISH and PUBREL. */
@@ -53,7 +55,10 @@ export class Subscriber {
   #take (client: RawClient, packet: Buffer): void {
     for (const each of packetsIn(packet)) {
       const kind = each[0] >> 4
-      if (kind === 9) this.#subscribed?.()
+      if (kind === 9) {
+        this.refusedFilters += [...each.subarray(4)].filter(code => code === 0x80).length
+        this.#subscribed?.()
+      }
       else if (kind === 6) this.#released(client, each.readUInt16BE(2))
       else if (kind === 3) this.#published(client, each)
     }

@@ -126,13 +126,13 @@ export class Announcer {
       const minusFrom = Math.max(0, from - added.length)
       const minus = removed.slice(minusFrom, Math.max(0, from + filtersMax - added.length))
       const answer = await this.#redis.run(async client => await call(client, announceScript, this.#keys.nodes, [
-        this.#nodeId, this.#keys.bus, anew && from === 0 ? 1 : 0, plus.length, ...plus, ...minus
+        this.#nodeId, this.#keys.bus, this.#keys.nodeChannels, anew && from === 0 ? 1 : 0, plus.length, ...plus, ...minus
       ])) as [number, Buffer[]] | []
       if (answer.length === 0) {
         this.#lost()
         return { seen: Promise.resolve() }
       }
-      last = { version: answer[0], nodes: answer[1].map(String).filter(node => node !== this.#nodeId) }
+      last = { version: answer[0], nodes: answer[1].map(String) }
     }
     return { seen: last === null || added.length === 0 ? Promise.resolve() : this.#untilSeen(last.version, last.nodes) }
   }

@@ -12,6 +12,8 @@ export interface BrokerShared {
   readonly ledger: Ledger
   readonly live: LiveClients
   readonly nodeId: string
+  /** This node hears what others send it. While it does not, sessions wait for their replay. */
+  readonly link: { up: boolean }
   readonly log: Log
 }
 

@@ -26,21 +26,26 @@ end
 return { 1, dead, answer }`)
 
 /**
- * ARGV: node, bus, '1' to begin anew, how many are added, added filters, removed ones. Answers the version of the interest and the
- * other live nodes; nothing where the node is not known (the data was lost).
+ * ARGV: node, bus, prefix of the nodes' channels, '1' to begin anew, how many are added, added filters, removed ones. Answers the
+ * version of the interest and the live nodes that hear of it: one whose connection is gone has died, or will load everything when
+ * it is back. Answers nothing where the node is not known (the data was lost).
  */
 export const announceScript = script(nowMs, `
 local node, key = ARGV[1], base .. 'i:' .. ARGV[1]
 if not redis.call('ZSCORE', base .. 'live', node) then return {} end
-if ARGV[3] == '1' then redis.call('DEL', key) end
-local added = tonumber(ARGV[4])
-for i = 5, 4 + added do redis.call('HSET', key, ARGV[i], '1') end
-for i = 5 + added, #ARGV do redis.call('HDEL', key, ARGV[i]) end
+if ARGV[4] == '1' then redis.call('DEL', key) end
+local added = tonumber(ARGV[5])
+for i = 6, 5 + added do redis.call('HSET', key, ARGV[i], '1') end
+for i = 6 + added, #ARGV do redis.call('HDEL', key, ARGV[i]) end
 local version = redis.call('HINCRBY', base .. 'v', node, 1)
-local change = { node, version, ARGV[3], added }
-for i = 5, #ARGV do change[i] = ARGV[i] end
+local change = { node, version, ARGV[4], added }
+for i = 6, #ARGV do change[i - 1] = ARGV[i] end
 redis.call('PUBLISH', ARGV[2], cjson.encode(change))
-return { version, redis.call('ZRANGEBYSCORE', base .. 'live', '(' .. now, '+inf') }`)
+local hearing = {}
+for _, each in ipairs(redis.call('ZRANGEBYSCORE', base .. 'live', '(' .. now, '+inf')) do
+  if each ~= node and redis.call('PUBSUB', 'NUMSUB', ARGV[3] .. each)[2] > 0 then hearing[#hearing + 1] = each end
+end
+return { version, hearing }`)
 
 /** ARGV: node. Answers version and filters. */
 export const interestScript = script(`

@@ -50,6 +50,7 @@ export function openClusterBroker (options: ClusterBrokerOptions): ClusterBroker
     ledger: new Ledger(options.limits ?? {}, options.onLimit ?? (() => {})),
     live: new LiveClients(nodeId),
     nodeId,
+    link: { up: false },
     log
   }
   const sessions = new ClusterSessions(shared)

@@ -201,7 +201,7 @@ export class ClusterOutgoing {
           live.again = false
           after = 0
         } else if (marks === undefined || marks.skippedUpTo <= last) {
-          if (marks !== undefined) marks.replayedUpTo = last
+          if (marks !== undefined && this.#shared.link.up) marks.replayedUpTo = last
           return
         }
       }

@@ -83,8 +83,11 @@ if #clients > 0 and number == '' then
   redis.call('SET', base .. 'n', number)
 end
 local size, added = #packet, 0
-local stored = #clients > 0 and redis.call('HEXISTS', base .. 'm', number) == 1
-local tenantQueued, tenantBytes = held('queued'), held('queuedBytes')
+local stored, tenantQueued, tenantBytes = false, 0, 0
+if #clients > 0 then
+  stored = redis.call('HEXISTS', base .. 'm', number) == 1
+  tenantQueued, tenantBytes = held('queued'), held('queuedBytes')
+end
 for i, client in ipairs(clients) do
   local option = options[client]
   if i > ${sessionsPerScriptMax} then

@@ -138,10 +138,14 @@ export class RedisMessaging implements BrokerMessaging {
 
   #linkChanged (): void {
     if (this.#closed) return
-    if (this.#shared.redis.up && this.#bus?.up === true) {
+    const { link, live } = this.#shared
+    link.up = this.#shared.redis.up && this.#bus?.up === true
+    if (link.up) {
       this.#rejoin()
       return
     }
+    // What is sent from now on may be missed, so what comes after it must wait: the replay after joining has all, in order.
+    for (const { client } of live.all()) if (client.clean !== true && client.conn !== undefined) client.conn.replayedUpTo = Infinity
     if (!this.#joined) return
     this.#joined = false
     this.#announcer.pause()
