@@ -18,6 +18,7 @@ import { IdempotencyKeys } from './edge/http/idempotency-keys.js'
 import { MqttEdge } from './edge/mqtt/mqtt-edge.js'
 import { Authenticator } from './gate/authenticate.js'
 import { Pressure } from './gate/pressure.js'
+import { Revocations } from './gate/revocations.js'
 import { openJournal } from './journal/journal.js'
 import { ReplicatedJournal } from './journal/replicated-journal.js'
 import { addHttpMetrics, createMetrics } from './metrics.js'
@@ -29,6 +30,7 @@ import { openAnalytics } from './store/open-analytics.js'
 import { openBrokerBackend } from './store/open-broker.js'
 import { openNodes } from './store/open-nodes.js'
 import { openStore } from './store/open-store.js'
+import type { RevocationLog } from './store/revocation-log.js'
 import { clickHouseSettings, storeSpec } from './store-spec.js'
 import { addAdminKey, makeFirstAdminKey } from './tenancy/admin-keys.js'
 import { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
@@ -79,7 +81,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     cursorOf: async journalId => await startCursor(store, journalId, readBootId())
   })
   await lifecycle.open({ name: 'journal', close: async () => { await journal.close() } })
-  const membership = await joinNodes(config, { spec, clock, log, journal, lifecycle, watched })
+  const cluster = await joinCluster(config, { spec, clock, log, journal, lifecycle, watched })
   const replicated = config.ack === 'replicated' ? new ReplicatedJournal({ journal }) : null
   // What the edges append to: with `ack: replicated` it answers only when the record is in Cassandra as well.
   const inlet = replicated ?? journal
@@ -126,17 +128,19 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     tlsPort: config.mqttTlsPort,
     onRefused: message => { refusals.add(message) }
   })
+  const revocations = cluster === null ? null : new Revocations({ revocations: cluster.revocations, authenticator, tenants, connections: mqtt, log })
+  if (revocations !== null) await lifecycle.open({ name: 'revocations', open: async () => { revocations.open() }, close: async () => { await revocations.close() } })
   let closing = false
   const readiness = (): { ready: boolean, reasons: string[] } => {
     const reasons: string[] = []
     if (closing) reasons.push('stopping')
     if (journal.state === 'failed') reasons.push('the journal cannot be written')
     if (journal.state === 'full') reasons.push('the journal has reached its bound on disk')
-    reasons.push(...membership?.reasons() ?? [])
+    reasons.push(...cluster?.membership.reasons() ?? [])
     return { ready: reasons.length === 0, reasons }
   }
   const dependencies = (): readonly DependencyStatus[] => joinDependencies(watched.flatMap(statuses => statuses()))
-  const metrics = createMetrics({ ...pipeline, journal, pressure, mqtt, queries, broker, deadLetters, membership, dependencies })
+  const metrics = createMetrics({ ...pipeline, journal, pressure, mqtt, queries, broker, deadLetters, membership: cluster?.membership ?? null, revocations, dependencies })
   const http: HttpEdge = await createHttpEdge({
     host: config.host,
     port: config.httpPort,
@@ -151,7 +155,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     dependencies,
     metrics,
     idempotency,
-    ...(membership === null ? {} : { nodes: membership }),
+    ...(cluster === null ? {} : { nodes: cluster.membership, announce: revocation => { revocations?.announce(revocation) } }),
     ...(analytics === null ? {} : { analytics }),
     clock,
     log
@@ -185,7 +189,7 @@ interface NodeParts {
 }
 
 /** null where one node has everything to itself. */
-async function joinNodes (config: Config, { spec, clock, log, journal, lifecycle, watched }: NodeParts): Promise<NodeMembership | null> {
+async function joinCluster (config: Config, { spec, clock, log, journal, lifecycle, watched }: NodeParts): Promise<{ membership: NodeMembership, revocations: RevocationLog } | null> {
   if (spec.kind !== 'cluster') return null
   const opened = openNodes(spec.redis, { clock, log })
   await lifecycle.open({ name: 'nodes', close: async () => { await opened.close() } })
@@ -193,7 +197,7 @@ async function joinNodes (config: Config, { spec, clock, log, journal, lifecycle
   const name = config.nodeName === '' ? hostname() : config.nodeName
   const membership = new NodeMembership({ name, bootId: randomUUID(), journal, store: opened.nodes, clock, log })
   await lifecycle.open({ name: 'membership', open: async () => { await membership.open() }, close: async () => { await membership.close() } })
-  return membership
+  return { membership, revocations: opened.revocations }
 }
 
 interface AnalyticsParts {

@@ -168,6 +168,7 @@ export interface MetricParts {
   readonly hotFollower: HasStats | null
   readonly projector: HasStats | null
   readonly membership: (HasStats & { readonly clockOffsetMs: number | null }) | null
+  readonly revocations: HasStats | null
   readonly dependencies: () => readonly DependencyStatus[]
 }
 
@@ -195,8 +196,8 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   metrics.stats('pressure_control', () => parts.pressureControl.stats)
   metrics.stats('plan_keeper', () => parts.planKeeper.stats)
   metrics.stats('journal_keeper', () => parts.keeper.stats)
-  const { broker, deadLetters, hotFollower, projector, membership } = parts
-  metrics.stats('broker', () => broker.stats, { gauges: ['retained', 'retainedBytes', 'sessions', 'subscriptions', 'queued', 'queuedBytes', 'wills', 'incoming'] })
+  const { broker, deadLetters, hotFollower, projector, membership, revocations } = parts
+  metrics.stats('broker', () => broker.stats, { gauges: ['retained', 'retainedBytes', 'sessions', 'subscriptions', 'queued', 'queuedBytes', 'wills', 'incoming', 'peers', 'peerFilters'] })
   if (deadLetters.stats !== undefined) metrics.stats('dead_letters', () => deadLetters.stats as object)
   if (hotFollower !== null) metrics.stats('hot_follower', () => hotFollower.stats)
   if (projector !== null) metrics.stats('analytics', () => projector.stats, { gauges: ['lagSeconds', 'entriesBehind', 'bytesBehind'] })
@@ -204,6 +205,7 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
     metrics.stats('nodes', () => membership.stats)
     metrics.gauge('twinfold_clock_offset_seconds', 'This machine\'s clock minus the cluster\'s; NaN while it is not known', () => membership.clockOffsetMs === null ? NaN : membership.clockOffsetMs / 1000)
   }
+  if (revocations !== null) metrics.stats('revocations', () => revocations.stats)
   addDependencies(metrics, parts.dependencies)
   return metrics
 }

@@ -19,6 +19,7 @@ function partsOf (): MetricParts & { journal: { stats: JournalStats }, mqtt: { s
     hotFollower: null,
     projector: { stats: { points: 5, lagSeconds: 1.5 } },
     membership: { stats: { beats: 2 }, clockOffsetMs: -20 },
+    revocations: null,
     dependencies: () => [{ name: 'Cassandra', state: 'slow', reason: '', sinceMs: 0, calls: 6, failures: 1, rejected: 0, running: 2, waiting: 3 }]
   }
 }

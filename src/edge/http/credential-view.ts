@@ -66,8 +66,9 @@ export async function findCredential (context: EdgeContext, tenant: string | nul
 
 /** Revokes at once on this node: cached decisions go, connections that used it are cut. */
 export async function revoke (context: EdgeContext, tenant: string | null, id: string): Promise<void> {
-  const { store, authenticator, mqtt } = context.options
+  const { store, authenticator, mqtt, announce } = context.options
   if (await store.deleteCredential(tenant, id) === null) throw credentialNotFound(id)
   authenticator.forget(principal => principal.tenant === tenant && principal.credentialId === id)
   mqtt.disconnect(principal => principal.tenant === tenant && principal.credentialId === id)
+  announce?.({ kind: 'credential', tenant, credentialId: id })
 }

@@ -55,7 +55,9 @@ async function createDevice (context: EdgeContext, tenant: string, body: DeviceC
 }
 
 function disconnectDevice (context: EdgeContext, tenant: string, id: string): void {
-  context.options.mqtt.disconnect(principal => principal.tenant === tenant && principal.device === id)
+  const { mqtt, announce } = context.options
+  mqtt.disconnect(principal => principal.tenant === tenant && principal.device === id)
+  announce?.({ kind: 'device', tenant, device: id })
 }
 
 async function changeDevice (context: EdgeContext, tenant: string, id: string, change: DeviceChange): Promise<Device> {

@@ -8,6 +8,7 @@ import type { Log } from '../../core/log.js'
 import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
 import type { Journal } from '../../journal/journal-types.js'
+import type { Revocation } from '../../store/revocation-log.js'
 import type { Store } from '../../store/store.js'
 import type { Principal, Role, Tenant } from '../../tenancy/model.js'
 import type { QueryResult, QueryTask } from '../../../workers/protocol.js'
@@ -34,6 +35,8 @@ export interface HttpEdgeOptions {
     /** Cuts the connections of the principals that are wanted; returns how many. */
     disconnect(wanted: (principal: Principal) => boolean): number
   }
+  /** Tells the other nodes of what was revoked here; absent where there are none. */
+  readonly announce?: (revocation: Revocation) => void
   readonly readiness: () => { readonly ready: boolean, readonly reasons: readonly string[] }
   /** What the server leans on, for /readyz; one that is down makes the node degraded, not unready. Default: nothing. */
   readonly dependencies?: () => readonly DependencyReport[]

@@ -49,7 +49,7 @@ interface TenantChange { readonly name?: string, readonly disabled?: boolean, re
 
 /** Changes one tenant's record and everything that remembers it on this node. */
 async function changeTenant (context: EdgeContext, id: string, change: TenantChange): Promise<Tenant> {
-  const { store, tenants, authenticator, mqtt } = context.options
+  const { store, tenants, authenticator, mqtt, announce } = context.options
   const changed = await context.changes.run(`tenant\0${id}`, async () => {
     const tenant = isTenantId(id) ? await store.getTenant(id) : null
     if (tenant === null) throw tenantNotFound()
@@ -65,6 +65,7 @@ async function changeTenant (context: EdgeContext, id: string, change: TenantCha
   tenants.forget(id)
   if (change.disabled !== undefined) authenticator.forget(principal => principal.tenant === id)
   if (change.disabled === true) mqtt.disconnect(principal => principal.tenant === id)
+  if (change.disabled === true) announce?.({ kind: 'tenant', tenant: id })
   return changed
 }
 
