@@ -123,7 +123,8 @@ void t.test('retained messages are bounded per tenant in number and bytes, and n
   const refused: string[] = []
   const onLimit = (kind: string, subject: string): void => { refused.push(`${kind} ${subject}`) }
   let persistence = await open(directory, { limits, onLimit })
-  await Promise.all(['a', 'b', 'c', 'd', 'e'].map((name) => persistence.storeRetained(message(`acme/${name}`, name, 1, true))))
+  // One after the other: of those stored side by side, the first to be looked up gets the room.
+  for (const name of ['a', 'b', 'c', 'd', 'e']) await persistence.storeRetained(message(`acme/${name}`, name, 1, true))
   await persistence.storeRetained(message('other/a', 'o', 1, true))
   t.same(payloads(await all(persistence.createRetainedStream('acme/#'))), ['a', 'b', 'c'])
   t.same(refused, ['retained acme', 'retained acme'])
