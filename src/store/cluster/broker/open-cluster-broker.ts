@@ -43,7 +43,7 @@ export interface ClusterBroker {
 export function openClusterBroker (options: ClusterBrokerOptions): ClusterBroker {
   const { settings, clock, log } = options
   const nodeId = randomBytes(9).toString('base64url')
-  const redis = openRedis(settings, { clock, log, name: 'broker' })
+  const redis = openRedis(settings, { clock, log, name: 'Redis' })
   const shared: BrokerShared = {
     redis,
     keys: new BrokerKeys(settings.prefix),
