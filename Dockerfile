@@ -22,6 +22,8 @@ COPY --from=build /build/node_modules node_modules
 COPY --from=build /build/dist dist
 COPY package.json ./
 COPY schemas schemas
+# What --demo replays.
+COPY simulators/solar-plant simulators/solar-plant
 USER node
 VOLUME /var/lib/twinfold
 EXPOSE 1883 8080 8883
