@@ -54,6 +54,7 @@ t.test('while Redis is dead, what needs nothing of it works, and what does is an
   await until(() => local.packets.length === 21)
   t.same(payloadsOf(local).sort(), ['hello', ...Array.from({ length: 20 }, (_, i) => `t${i}`)].sort(), 'and reaches those on this node')
   await until(() => kept.received.length === 20)
+  t.equal(a.edge.stats.telemetryLocalOnly, 20, 'what reached neither queues nor other nodes is counted (INVARIANTS 9)')
   const newcomer = await b.client({ secret, clientId: 'newcomer', will: { topic: 'chat', payload: 'gone', qos: 1 } })
   await subscribed(newcomer, ['news/#', 1])
   const refused = await b.socket()

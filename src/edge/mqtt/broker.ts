@@ -70,6 +70,8 @@ export interface BrokerOptions {
   readonly log: Log
   /** Called for a will that fires; calls back when it may be published, with an error when it may not. */
   readonly will: (packet: BrokerPacket, done: (error?: Error | null) => void) => void
+  /** Of the edge. */
+  readonly stats: { telemetryLocalOnly: number }
   /** Counts a CONNECT that was refused. */
   readonly refused: (reason: string) => void
 }
@@ -81,7 +83,7 @@ export async function openBroker (options: BrokerOptions): Promise<OpenBroker> {
   const stored = (options.persistence ?? memory()) as BrokerPersistence
   const receiverOf = (client: SessionRef): MqttConnection | null => (client.conn as MqttConnection | undefined) ?? null
   const persistence = new PacedPersistence(stored, receiverOf)
-  const queueing = messaging === undefined ? persistence : new QueueingPersistence(stored, receiverOf, log)
+  const queueing = messaging === undefined ? persistence : new QueueingPersistence(stored, receiverOf, log, options.stats)
   const aedes = new Aedes({
     persistence: queueing,
     ...(messaging === undefined ? {} : { id: messaging.nodeId, authenticate: claimClient(messaging), authorizeSubscribe: authorizeStoredSubscription(messaging) }),

@@ -108,7 +108,7 @@ export class MqttEdge {
   /** Listens. Rejects with the socket's error where the address cannot be had; nothing is left open then. */
   async open (): Promise<void> {
     const { host, port, tls, tlsPort, persistence, messaging, clock, log, tickMs } = this.#options
-    this.#context.open = await openBroker({ persistence, messaging, watch: this.#context.watch, log, will: (packet, done) => { this.#will(packet, done) }, refused: reason => { countReason(this.stats.refusedConnects, reason) } })
+    this.#context.open = await openBroker({ persistence, messaging, watch: this.#context.watch, log, stats: this.stats, will: (packet, done) => { this.#will(packet, done) }, refused: reason => { countReason(this.stats.refusedConnects, reason) } })
     this.#tickedMs = clock.monotonicMs()
     this.#ticker = setInterval(() => { this.#tick() }, tickMs ?? 1000).unref()
     this.#accepting = true

@@ -30,6 +30,8 @@ export class MqttStats {
   delivered = 0
   /** QoS 0 messages dropped because their subscriber did not read. */
   droppedQos0 = 0
+  /** Telemetry that reached the journal and this node's subscribers, but neither queues nor other nodes: Redis was away. */
+  telemetryLocalOnly = 0
   /** Connections closed because they did not read or not acknowledge. */
   slowClosed = 0
   /** Acknowledgements written. */

@@ -26,11 +26,15 @@ function isTelemetry (topic: string): boolean {
 export class QueueingPersistence extends PacedPersistence {
   readonly #stored: BrokerPersistence
   readonly #log: Log
+  readonly #stats: { telemetryLocalOnly: number }
+  /** Between the first message that reached this node only and the next that reached all. */
+  #localOnly = false
 
-  constructor (stored: BrokerPersistence, receiverOf: (client: SessionRef) => Receiver | null, log: Log) {
+  constructor (stored: BrokerPersistence, receiverOf: (client: SessionRef) => Receiver | null, log: Log, stats: { telemetryLocalOnly: number }) {
     super(stored, receiverOf)
     this.#stored = stored
     this.#log = log
+    this.#stats = stats
   }
 
   override subscriptionsByTopic (): Promise<readonly MatchedSubscription[]> { return Promise.resolve(nobody) }
@@ -45,9 +49,12 @@ export class QueueingPersistence extends PacedPersistence {
 
   /** Telemetry is acknowledged for being in the journal; what else would have become of it is given up while the store is away. */
   #orJournalOnly (packet: BrokerPacket, stored: Promise<void>): Promise<void> {
-    return stored.catch((error: unknown) => {
+    return stored.then(() => { this.#localOnly = false }, (error: unknown) => {
       if (!isStoreUnavailable(error) || !isTelemetry(packet.topic)) throw error
-      this.#log.debug({ topic: packet.topic }, 'telemetry reached the journal and the subscribers of this node only')
+      // INVARIANTS 9: counted, and said once an outage.
+      this.#stats.telemetryLocalOnly++
+      if (!this.#localOnly) this.#log.warn({ error: (error as Error).message }, 'telemetry reaches the journal and the subscribers of this node only, until Redis is back')
+      this.#localOnly = true
     })
   }
 }

@@ -1,4 +1,4 @@
-/** Reading ranges of a database in batches, and joining several ordered scans into one. */
+/** Reading ranges of a database in batches. */
 import type { Database } from './level.js'
 
 export interface Range {
@@ -50,30 +50,5 @@ export async function firstKey (database: Database, range: Range): Promise<Buffe
     return (await iterator.nextv(1) as Buffer[])[0] ?? null
   } finally {
     await iterator.close()
-  }
-}
-
-/** Joins ordered sources into one order. `before(a, b)`: a comes first. Closes all sources whenever it ends. */
-export async function * mergeOrdered<T> (sources: readonly AsyncIterable<T>[], before: (a: T, b: T) => boolean): AsyncGenerator<T> {
-  if (sources.length === 1) {
-    yield * sources[0]
-    return
-  }
-  const iterators = sources.map(source => source[Symbol.asyncIterator]())
-  try {
-    const heads = await Promise.all(iterators.map(async iterator => await iterator.next()))
-    for (;;) {
-      let first = -1
-      for (let i = 0; i < heads.length; i++) {
-        const head = heads[i]
-        if (head.done === true) continue
-        if (first === -1 || before(head.value, heads[first].value as T)) first = i
-      }
-      if (first === -1) return
-      yield heads[first].value as T
-      heads[first] = await iterators[first].next()
-    }
-  } finally {
-    await Promise.all(iterators.map(async iterator => await iterator.return?.()))
   }
 }

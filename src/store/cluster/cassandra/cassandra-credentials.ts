@@ -8,10 +8,11 @@
 import { TwinfoldError } from '../../../core/errors.js'
 import { KeyedLock } from '../../../core/keyed-lock.js'
 import type { Credential } from '../../../tenancy/model.js'
+import { mergeOrdered } from '../../merge-ordered.js'
 import type { Page } from '../../registry.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 import type { CassandraDevices, DeviceCredentials } from './cassandra-devices.js'
-import { allSalts, decodeCursor, mergeSorted, pageOf, saltOf, saltPageRows } from './salted.js'
+import { allSalts, decodeCursor, pageOf, saltOf, saltPageRows } from './salted.js'
 import { tidyUp, writeSettled } from './settled-write.js'
 
 /** Stored in place of the tenant for platform credentials; no tenant has this id. */
@@ -59,7 +60,7 @@ export class CassandraCredentials implements DeviceCredentials {
     const cql = 'SELECT id, hash FROM credential_by_tenant WHERE tenant = ? AND salt = ? AND id > ?'
     const sources = allSalts.map(salt => this.#client.stream(cql, [tenant ?? platform, salt, after], saltPageRows(limit)))
     return await pageOf<Row, Credential>({
-      rows: mergeSorted(sources, (a, b) => (a.id as string) < (b.id as string)),
+      rows: mergeOrdered(sources, (a, b) => (a.id as string) < (b.id as string)),
       idOf: row => row.id as string,
       itemOf: async row => await this.#getOf(row.hash as string, tenant, row.id as string),
       limit

@@ -9,9 +9,10 @@
  */
 import { TwinfoldError } from '../../../core/errors.js'
 import type { DeadLetter, DeadLetterReason, DeadLetterStore } from '../../dead-letter-store.js'
+import { mergeOrdered } from '../../merge-ordered.js'
 import type { Page } from '../../registry.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
-import { allSalts, decodeCursor, mergeSorted, pageOf, saltOf } from './salted.js'
+import { allSalts, decodeCursor, pageOf, saltOf } from './salted.js'
 
 const usPerHour = 3600e6
 /** Partitions that are read side by side: with 16 salts, one hour or several sparse ones. */
@@ -132,7 +133,7 @@ export class CassandraDeadLetters implements DeadLetterStore {
       tenants.push(...some.filter((_, i) => present[i]))
       some = []
     }
-    for await (const row of mergeSorted(sources, (a, b) => (a.tenant as string) < (b.tenant as string))) {
+    for await (const row of mergeOrdered(sources, (a, b) => (a.tenant as string) < (b.tenant as string))) {
       some.push(row.tenant as string)
       if (some.length === tenantsAtOnce) await look()
     }
@@ -154,7 +155,7 @@ export class CassandraDeadLetters implements DeadLetterStore {
   /** Descriptions, newest first, older than the id. */
   async * #scan (tenant: string, before: string | null): AsyncGenerator<Description, void> {
     for await (const group of this.#partitions(tenant, before)) {
-      yield * mergeSorted(group.map(partition => this.#scanPartition(tenant, partition, before)), (a, b) => a.letter.id > b.letter.id)
+      yield * mergeOrdered(group.map(partition => this.#scanPartition(tenant, partition, before)), (a, b) => a.letter.id > b.letter.id)
     }
   }
 

@@ -11,9 +11,10 @@ import { TwinfoldError } from '../../../core/errors.js'
 import { isDeviceId, isTenantId } from '../../../core/ids.js'
 import { KeyedLock } from '../../../core/keyed-lock.js'
 import type { Device } from '../../../tenancy/model.js'
+import { mergeOrdered } from '../../merge-ordered.js'
 import type { Page } from '../../registry.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
-import { allSalts, decodeCursor, mergeSorted, pageOf, saltOf, saltPageRows } from './salted.js'
+import { allSalts, decodeCursor, pageOf, saltOf, saltPageRows } from './salted.js'
 import { tidyUp, writeSettled } from './settled-write.js'
 
 /** Changes of one device by others that one change gives way to. */
@@ -126,7 +127,7 @@ export class CassandraDevices {
     const cql = 'SELECT id FROM device_by_tenant WHERE tenant = ? AND salt = ? AND id > ?'
     const sources = allSalts.map(salt => this.#client.stream(cql, [tenant, salt, after], saltPageRows(limit)))
     return await pageOf({
-      rows: mergeSorted(sources, (a, b) => (a.id as string) < (b.id as string)),
+      rows: mergeOrdered(sources, (a, b) => (a.id as string) < (b.id as string)),
       idOf: row => row.id as string,
       itemOf: async row => await this.get(tenant, row.id as string),
       limit

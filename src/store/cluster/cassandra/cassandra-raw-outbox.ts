@@ -6,13 +6,13 @@
  * written again before it could expire. Entries live seven days.
  */
 import type { Clock } from '../../../core/clock.js'
+import { inParallel } from '../../../core/in-parallel.js'
 import { usPerSecond } from '../../../core/reading.js'
 import type { OutboxEntry, OutboxSlot, OutboxStream } from '../../outbox.js'
 import type { DeviceChunkRow, HeadWrite, SlabRow } from '../../raw-store.js'
 import type { CassandraClient, Row } from './cassandra-client.js'
 import { bucketKey, chunkKey, slabKey } from './cassandra-raw-keys.js'
 import { decodeEntry, encodeEntry } from './cassandra-raw-outbox-codec.js'
-import { inParallel } from './cassandra-raw-scan.js'
 
 const insertEntry = 'INSERT INTO outbox (journal, stream, range_start, sequence, entry) VALUES (?, ?, ?, ?, ?)'
 const insertShelf = 'INSERT INTO outbox_shelves (journal, stream, shelf) VALUES (?, ?, ?)'

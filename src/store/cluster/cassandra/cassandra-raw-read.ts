@@ -4,11 +4,11 @@
  * A small bucket is read in one go, all salts side by side. Where a salt has more than a page, the keys and times of the rest
  * are read first, then the bytes, newest first, in groups: so memory is bounded by the keys and one group of rows.
  */
+import { inParallel } from '../../../core/in-parallel.js'
 import type { SliceId } from '../../../core/reading.js'
 import type { BucketRef, DeviceChunkRow, DeviceRange, SeriesSeenRow } from '../../raw-store.js'
 import type { CassandraClient, Row } from './cassandra-client.js'
 import { bucketKey, readChunkKey, sliceName } from './cassandra-raw-keys.js'
-import { inParallel } from './cassandra-raw-scan.js'
 
 const inPartition = 'tenant = ? AND device = ? AND width = ? AND start = ? AND salt = ?'
 const firstRows = `SELECT k, min_ts, max_ts, bytes FROM head_chunks WHERE ${inPartition}`

@@ -6,13 +6,13 @@
  * generation: it writes rows that nobody reads, finds that its header is not the highest, and removes nothing of the head.
  */
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
+import { inParallel } from '../../../core/in-parallel.js'
 import type { SliceId } from '../../../core/reading.js'
 import { ByteReader, ByteWriter } from '../../../series/columns/bytes.js'
 import type { BucketRef, Generation, RetentionClass, SealedBucket } from '../../raw-store.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 import { bucketKey, damaged, groupBy, sliceKeys, sliceName, ttlSeconds } from './cassandra-raw-keys.js'
 import { slicesInSalt } from './cassandra-raw-read.js'
-import { inParallel } from './cassandra-raw-scan.js'
 
 const inBucket = 'tenant = ? AND device = ? AND width = ? AND start = ?'
 const selectHeader = `SELECT epoch, sequence, salts, chunks, covered FROM sealed_headers WHERE ${inBucket} LIMIT 1`

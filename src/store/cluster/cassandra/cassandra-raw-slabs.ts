@@ -12,13 +12,14 @@
  * time; one that is packed again puts its period back on the list.
  */
 import type { Clock } from '../../../core/clock.js'
+import { inParallel } from '../../../core/in-parallel.js'
 import { timestampUsMax } from '../../../core/limits.js'
 import type { SliceId } from '../../../core/reading.js'
 import { usPerHour } from '../../../core/reading.js'
+import { mergeOrdered } from '../../merge-ordered.js'
 import type { RetentionClass, SlabRow } from '../../raw-store.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 import { slabArrival, slabSalt, slabSalts, type SlabKey } from './cassandra-raw-keys.js'
-import { inParallel, mergeOrdered } from './cassandra-raw-scan.js'
 
 const shelf = 0
 const selectJournals = 'SELECT journal, low FROM slab_journals WHERE shelf = ?'

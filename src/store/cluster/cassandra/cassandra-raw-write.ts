@@ -9,12 +9,12 @@
  * 5. only then merged slabs go: a reader looks at slabs before chunks, so it finds every point in one of them.
  */
 import { createHash } from 'node:crypto'
+import { inParallel } from '../../../core/in-parallel.js'
 import type { HeadWrite, RetentionClass, SeriesSeenRow, SlabRow } from '../../raw-store.js'
 import type { CassandraClient, Statement } from './cassandra-client.js'
 import { bucketKey, chunkKey, groupBy, slabKey, slabPartition, ttlSeconds } from './cassandra-raw-keys.js'
 import type { DirtyMarks } from './cassandra-raw-marks.js'
 import type { OutboxWriter } from './cassandra-raw-outbox.js'
-import { inParallel } from './cassandra-raw-scan.js'
 import type { SlabIndex } from './cassandra-raw-slabs.js'
 
 const insertChunk = 'INSERT INTO head_chunks (tenant, device, width, start, salt, k, min_ts, max_ts, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ?'

@@ -7,11 +7,12 @@ import { TwinfoldError } from '../../../core/errors.js'
 import { isTenantId } from '../../../core/ids.js'
 import { KeyedLock } from '../../../core/keyed-lock.js'
 import type { Credential, Device, Tenant } from '../../../tenancy/model.js'
+import { mergeOrdered } from '../../merge-ordered.js'
 import type { Page, RegistryStore } from '../../registry.js'
 import type { CassandraClient } from './cassandra-client.js'
 import { CassandraCredentials } from './cassandra-credentials.js'
 import { CassandraDevices } from './cassandra-devices.js'
-import { allSalts, decodeCursor, mergeSorted, pageOf, saltOf, saltPageRows } from './salted.js'
+import { allSalts, decodeCursor, pageOf, saltOf, saltPageRows } from './salted.js'
 import { writeSettled } from './settled-write.js'
 
 export class CassandraRegistry implements RegistryStore {
@@ -66,7 +67,7 @@ export class CassandraRegistry implements RegistryStore {
     const after = decodeCursor(cursor) ?? ''
     const sources = allSalts.map(salt => this.#client.stream('SELECT id, body FROM tenant WHERE salt = ? AND id > ?', [salt, after], saltPageRows(limit)))
     return await pageOf({
-      rows: mergeSorted(sources, (a, b) => (a.id as string) < (b.id as string)),
+      rows: mergeOrdered(sources, (a, b) => (a.id as string) < (b.id as string)),
       idOf: row => row.id as string,
       itemOf: async row => JSON.parse(row.body as string) as Tenant,
       limit

@@ -7,10 +7,11 @@
  * greatest counts.
  */
 import { KeyedLock } from '../../../core/keyed-lock.js'
+import { mergeOrdered } from '../../merge-ordered.js'
 import type { Page } from '../../registry.js'
 import type { CursorStore, Erasure, ErasureStore, IdempotencyRecord, IdempotencyStore, SettingsStore } from '../../small-stores.js'
 import type { CassandraClient } from './cassandra-client.js'
-import { allSalts, decodeCursor, mergeSorted, pageOf, saltOf, saltPageRows } from './salted.js'
+import { allSalts, decodeCursor, pageOf, saltOf, saltPageRows } from './salted.js'
 import { tidyUp, writeSettled } from './settled-write.js'
 
 /** Stands for the whole tenant where a device is named. */
@@ -66,7 +67,7 @@ export class CassandraSmallStores implements CursorStore, SettingsStore, Erasure
       ? this.#client.stream('SELECT device FROM erasure_by_tenant WHERE tenant = ? AND salt = ?', [tenant, salt], saltPageRows(limit))
       : this.#client.stream('SELECT device FROM erasure_by_tenant WHERE tenant = ? AND salt = ? AND device > ?', [tenant, salt, after], saltPageRows(limit)))
     return await pageOf({
-      rows: mergeSorted(sources, (a, b) => (a.device as string) < (b.device as string)),
+      rows: mergeOrdered(sources, (a, b) => (a.device as string) < (b.device as string)),
       idOf: row => row.device as string,
       itemOf: async (row): Promise<Erasure | null> => {
         const device = row.device as string

@@ -26,28 +26,6 @@ export function saltPageRows (limit: number): number {
   return Math.ceil(limit / listSalts * 1.5) + 4
 }
 
-/**
- * Sorted sources as one sorted list. The first rows of all are asked for side by side, later ones when a source has run out.
- * @param before whether the first comes first; of equals one of them does.
- */
-export async function * mergeSorted<T> (sources: readonly AsyncIterable<T>[], before: (a: T, b: T) => boolean): AsyncGenerator<T, void> {
-  const iterators = sources.map(source => source[Symbol.asyncIterator]())
-  try {
-    const heads = await Promise.all(iterators.map(async iterator => await iterator.next()))
-    for (;;) {
-      let first = -1
-      for (let i = 0; i < heads.length; i++) {
-        if (heads[i].done !== true && (first === -1 || before(heads[i].value as T, heads[first].value as T))) first = i
-      }
-      if (first === -1) return
-      yield heads[first].value as T
-      heads[first] = await iterators[first].next()
-    }
-  } finally {
-    await Promise.allSettled(iterators.map(async iterator => await iterator.return?.()))
-  }
-}
-
 export interface PageOptions<R, T> {
   /** Sorted by `idOf`; of several rows of one id the first is looked at. */
   readonly rows: AsyncIterable<R>
