@@ -35,7 +35,7 @@ export async function ensureRedisServer (log) {
   const output = join(partial, 'apt.log')
   const apt = (command, args, cwd) => run(command, args, { output, timeoutMs: installTimeoutMs, cwd, environment: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' } })
   try {
-    if (process.getuid?.() === 0 && !existsSync('/usr/sbin/policy-rc.d')) {
+    if (process.getuid?.() === 0) {
       log('installing redis-server with apt-get')
       // RUNLEVEL=1 makes invoke-rc.d leave the service alone: only the program is wanted.
       const install = () => apt('apt-get', ['install', '-y', '--no-install-recommends', 'redis-server'], partial)
@@ -43,6 +43,8 @@ export async function ensureRedisServer (log) {
       if (works(onPath.command, onPath.environment)) return onPath
     }
     log(`unpacking Debian's redis-server into ${directory}`)
+    // A machine that was just made has no package lists; without the right to fetch them the downloads say so.
+    if (await apt('apt-get', ['download', 'redis-tools'], partial) !== 0) await apt('apt-get', ['update'], partial)
     // redis-tools holds the program, the others are libraries that a bare Debian lacks.
     for (const name of ['redis-server', 'redis-tools', 'libjemalloc2', 'liblua5.1-0', 'liblzf1', 'lua-cjson', 'lua-bitop', 'libatomic1']) {
       await apt('apt-get', ['download', name], partial)
