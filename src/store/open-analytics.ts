@@ -4,7 +4,7 @@ import type { Log } from '../core/log.js'
 import type { ClickHouseSettings } from '../../workers/protocol.js'
 import type { AnalyticsStore } from './analytics-store.js'
 import { ClickHouseAnalytics } from './cluster/clickhouse/clickhouse-analytics.js'
-import type { Watched } from './cluster/dependency.js'
+import type { Watched } from './dependency-status.js'
 import type { MigrateResult } from './cluster/migration-files.js'
 
 export interface OpenedAnalytics extends AnalyticsStore, Watched {

@@ -5,7 +5,7 @@ import type { RedisSettings } from '../../workers/protocol.js'
 import type { LimitListener } from './broker/ledger.js'
 import type { BrokerMessaging } from './broker/messaging.js'
 import { openClusterBroker } from './cluster/broker/open-cluster-broker.js'
-import type { DependencyStatus } from './cluster/dependency.js'
+import type { DependencyStatus } from './dependency-status.js'
 import { openBrokerPersistence } from './embedded/broker/persistence.js'
 
 /** Embedded: on this machine alone. Cluster: on Redis, together with the other nodes that use it with the same prefix. */

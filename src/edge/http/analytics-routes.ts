@@ -5,13 +5,10 @@ import { usPerDay } from '../../core/reading.js'
 import { retentionDaysAt } from '../../tenancy/model.js'
 import { authorizeHook, tenantOf } from './authorize.js'
 import type { EdgeContext } from './edge-context.js'
-import { isoTime, parseQueryTime } from './query-time.js'
+import { isoTime, parseSpan, spanSchemas, type SpanParameters } from './query-time.js'
 import { routeDocs } from './route-docs.js'
 import type { Schema } from './schema-check.js'
 
-const rangeDefaultUs = usPerDay
-
-const timeSchema: Schema = { type: 'string', maxLength: 40, description: 'ISO 8601 (UTC where no zone is given), milliseconds since the epoch, or relative: now-6h (s, m, h, d, w).' }
 const lagSchema: Schema = { type: ['number', 'null'], description: 'How long points of this node have waited to be in analytics: since the oldest one that is not. 0: all are in. null: analytics is off.' }
 
 /** What the routes answer from; absent where analytics is off. */
@@ -30,11 +27,8 @@ function rounded (seconds: number): number {
 async function countPoints (context: EdgeContext, request: FastifyRequest): Promise<object> {
   const { analytics, tenants } = context.options
   if (analytics === undefined) throw new TwinfoldError('not_found', offReason)
-  const { from, to } = request.query as { readonly from?: string, readonly to?: string }
   const nowUs = context.stamps.now()
-  const toTs = to === undefined ? nowUs + 1 : parseQueryTime(to, nowUs, 'to')
-  const fromTs = from === undefined ? Math.max(0, toTs - rangeDefaultUs) : parseQueryTime(from, nowUs, 'from')
-  if (fromTs >= toTs) throw new TwinfoldError('invalid_field', `'from' must lie before 'to'`, { field: 'from' })
+  const { fromTs, toTs } = parseSpan(request.query as SpanParameters, nowUs)
   const id = tenantOf(request)
   const tenant = await tenants.get(id)
   if (tenant === null) throw new TwinfoldError('not_found', 'the tenant is gone')
@@ -79,7 +73,7 @@ export function analyticsRoutes (context: EdgeContext) {
         summary: 'How many points of how many devices of the tenant lie in a range',
         description: 'Default: the last 24 hours. Each point is counted once, however often it was sent. 404 where analytics is off.',
         tag: 'analytics',
-        query: { type: 'object', additionalProperties: false, properties: { from: timeSchema, to: { ...timeSchema, description: `Exclusive. ${timeSchema.description as string}` } } },
+        query: { type: 'object', additionalProperties: false, properties: spanSchemas },
         answers: {
           200: {
             description: 'Points and devices as of `lagSeconds` ago.',

@@ -1,6 +1,7 @@
 /** How credentials are shown, found and revoked. A secret is shown once, when it is made, and never stored. */
 import { TwinfoldError } from '../../core/errors.js'
 import type { Credential } from '../../tenancy/model.js'
+import { cutOff } from './cut-off.js'
 import type { EdgeContext } from './edge-context.js'
 import { isoTime } from './query-time.js'
 import type { Schema } from './schema-check.js'
@@ -66,9 +67,7 @@ export async function findCredential (context: EdgeContext, tenant: string | nul
 
 /** Revokes at once on this node: cached decisions go, connections that used it are cut. */
 export async function revoke (context: EdgeContext, tenant: string | null, id: string): Promise<void> {
-  const { store, authenticator, mqtt, announce } = context.options
+  const { store } = context.options
   if (await store.deleteCredential(tenant, id) === null) throw credentialNotFound(id)
-  authenticator.forget(principal => principal.tenant === tenant && principal.credentialId === id)
-  mqtt.disconnect(principal => principal.tenant === tenant && principal.credentialId === id)
-  announce?.({ kind: 'credential', tenant, credentialId: id })
+  cutOff(context, { kind: 'credential', tenant, credentialId: id })
 }

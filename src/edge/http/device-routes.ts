@@ -9,6 +9,7 @@ import { authorizeHook, tenantOf } from './authorize.js'
 import { secretSchema } from './credential-view.js'
 import { nextCursor, storeCursor } from './cursor.js'
 import { requireVisible } from './device-access.js'
+import { cutOff } from './cut-off.js'
 import type { EdgeContext } from './edge-context.js'
 import { isoTime } from './query-time.js'
 import { idParams, pageQuery, pageSchema, routeDocs } from './route-docs.js'
@@ -54,12 +55,6 @@ async function createDevice (context: EdgeContext, tenant: string, body: DeviceC
   })
 }
 
-function disconnectDevice (context: EdgeContext, tenant: string, id: string): void {
-  const { mqtt, announce } = context.options
-  mqtt.disconnect(principal => principal.tenant === tenant && principal.device === id)
-  announce?.({ kind: 'device', tenant, device: id })
-}
-
 async function changeDevice (context: EdgeContext, tenant: string, id: string, change: DeviceChange): Promise<Device> {
   const { store } = context.options
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
@@ -71,8 +66,8 @@ async function changeDevice (context: EdgeContext, tenant: string, id: string, c
     await store.updateDevice(next)
     context.devices.forget(tenant, id)
     // A gateway's open connection remembers for whom it may speak.
-    if (next.gateway !== device.gateway) disconnectDevice(context, tenant, id)
-    if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) disconnectDevice(context, tenant, device.gatewayId)
+    if (next.gateway !== device.gateway) cutOff(context, { kind: 'device', tenant, device: id })
+    if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) cutOff(context, { kind: 'device', tenant, device: device.gatewayId })
     return next
   })
 }
@@ -98,7 +93,7 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
  * so that it also covers what was accepted meanwhile. Returns its stamp.
  */
 async function deleteDevice (context: EdgeContext, tenant: string, id: string): Promise<number> {
-  const { store, authenticator } = context.options
+  const { store } = context.options
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
     if (device === null) throw deviceNotFound(id)
@@ -106,8 +101,7 @@ async function deleteDevice (context: EdgeContext, tenant: string, id: string): 
     if (device.gateway) await releaseChildren(context, tenant, id)
     await store.deleteDevice(tenant, id)
     context.devices.forget(tenant, id)
-    authenticator.forget(principal => principal.tenant === tenant && principal.device === id)
-    disconnectDevice(context, tenant, id)
+    cutOff(context, { kind: 'device', tenant, device: id })
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
     // Queries obey the erasure whatever the hot state holds: it may be away.

@@ -8,6 +8,7 @@ import type { Log } from '../../core/log.js'
 import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
 import type { Journal } from '../../journal/journal-types.js'
+import type { DependencyStatus } from '../../store/dependency-status.js'
 import type { Revocation } from '../../store/revocation-log.js'
 import type { Store } from '../../store/store.js'
 import type { Principal, Role, Tenant } from '../../tenancy/model.js'
@@ -71,12 +72,7 @@ export interface HttpEdgeOptions {
 }
 
 /** The state of a service that this server leans on. */
-export interface DependencyReport {
-  readonly name: string
-  readonly state: 'up' | 'slow' | 'down'
-  /** Why it is not up; '' when it is. */
-  readonly reason: string
-}
+export type DependencyReport = Pick<DependencyStatus, 'name' | 'state' | 'reason'>
 
 /** Counters since the start; plain numbers, read by the metrics. */
 export interface HttpEdgeStats {

@@ -12,15 +12,13 @@ import { authorizeHook, tenantOf } from './authorize.js'
 import { decodeCursor, encodeCursor } from './cursor.js'
 import { requireVisible } from './device-access.js'
 import type { EdgeContext } from './edge-context.js'
-import { isoTime, parseQueryTime } from './query-time.js'
+import { isoTime, parseSpan, spanSchemas, type Span } from './query-time.js'
 import { idParams, routeDocs } from './route-docs.js'
 import type { Schema } from './schema-check.js'
 
 export const rangeLimitMax = 10_000
 const rangeLimitDefault = 1000
-const rangeDefaultUs = usPerDay
 
-const timeSchema: Schema = { type: 'string', maxLength: 40, description: 'ISO 8601 (UTC where no zone is given), milliseconds since the epoch, or relative: now-6h (s, m, h, d, w).' }
 const metricsSchema: Schema = {
   type: 'array',
   items: { type: 'string', maxLength: metricsPerReadingMax * (metricNameBytesMax + 1) },
@@ -50,8 +48,6 @@ export function parseMetrics (given: readonly string[] | undefined): readonly st
   return unique
 }
 
-interface Span { readonly fromTs: number, readonly toTs: number }
-
 /** The cursor carries the range as it was resolved at the first page, so that `now-6h` does not move from page to page. */
 function resumeAt (query: readonly string[], cursor: string, order: ReadingOrder): { whole: Span, rest: Span } {
   const [fromTs, toTs, lastTs] = decodeCursor(query, cursor).split('.').map(Number)
@@ -59,14 +55,6 @@ function resumeAt (query: readonly string[], cursor: string, order: ReadingOrder
     throw new TwinfoldError('invalid_field', 'the cursor does not belong to this query; start again without it', { field: 'cursor' })
   }
   return { whole: { fromTs, toTs }, rest: order === 'asc' ? { fromTs: lastTs + 1, toTs } : { fromTs, toTs: lastTs } }
-}
-
-function parseSpan (parameters: RangeParameters, nowUs: number): Span {
-  // Half open: the default end lies past what devices may send ahead of time only if they ask for it.
-  const toTs = parameters.to === undefined ? nowUs + 1 : parseQueryTime(parameters.to, nowUs, 'to')
-  const fromTs = parameters.from === undefined ? Math.max(0, toTs - rangeDefaultUs) : parseQueryTime(parameters.from, nowUs, 'from')
-  if (fromTs >= toTs) throw new TwinfoldError('invalid_field', `'from' must lie before 'to'`, { field: 'from' })
-  return { fromTs, toTs }
 }
 
 async function tenantBounds (context: EdgeContext, id: string): Promise<Pick<RangeQuery, 'tenant' | 'retentionDays' | 'oldestTs'>> {
@@ -130,8 +118,7 @@ export function queryRoutes (context: EdgeContext) {
           type: 'object',
           additionalProperties: false,
           properties: {
-            from: timeSchema,
-            to: { ...timeSchema, description: `Exclusive. ${timeSchema.description as string}` },
+            ...spanSchemas,
             metrics: metricsSchema,
             order: { type: 'string', enum: ['asc', 'desc'], default: 'desc' },
             limit: { type: 'integer', minimum: 1, maximum: rangeLimitMax, default: rangeLimitDefault },

@@ -2,6 +2,7 @@
 import { TwinfoldError } from '../../core/errors.js'
 import { timestampUsMax } from '../../core/limits.js'
 import { usPerDay, usPerHour, usPerMinute, usPerMs, usPerSecond } from '../../core/reading.js'
+import type { Schema } from './schema-check.js'
 
 const unitUs: Readonly<Record<string, number>> = { s: usPerSecond, m: usPerMinute, h: usPerHour, d: usPerDay, w: 7 * usPerDay }
 const relativePattern = /^now(?:([+-])([0-9]{1,9})([smhdw]))?$/
@@ -48,4 +49,24 @@ export function isoTime (us: number): string {
   const micros = us % usPerMs
   const iso = new Date(Math.floor(us / usPerMs)).toISOString()
   return micros === 0 ? iso : `${iso.slice(0, -1)}${String(micros).padStart(3, '0')}Z`
+}
+
+const spanDefaultUs = usPerDay
+const timeSchema: Schema = { type: 'string', maxLength: 40, description: 'ISO 8601 (UTC where no zone is given), milliseconds since the epoch, or relative: now-6h (s, m, h, d, w).' }
+
+/** The parameters `from` and `to` of a query, for its description. */
+export const spanSchemas: Readonly<Record<'from' | 'to', Schema>> = { from: timeSchema, to: { ...timeSchema, description: `Exclusive. ${timeSchema.description as string}` } }
+
+export interface SpanParameters { readonly from?: string, readonly to?: string }
+
+/** µs, [fromTs, toTs) */
+export interface Span { readonly fromTs: number, readonly toTs: number }
+
+/** The last 24 hours unless said otherwise. @throws TwinfoldError `invalid_field` naming the parameter */
+export function parseSpan (parameters: SpanParameters, nowUs: number): Span {
+  // Half open: the default end lies past what devices may send ahead of time only if they ask for it.
+  const toTs = parameters.to === undefined ? nowUs + 1 : parseQueryTime(parameters.to, nowUs, 'to')
+  const fromTs = parameters.from === undefined ? Math.max(0, toTs - spanDefaultUs) : parseQueryTime(parameters.from, nowUs, 'from')
+  if (fromTs >= toTs) throw new TwinfoldError('invalid_field', `'from' must lie before 'to'`, { field: 'from' })
+  return { fromTs, toTs }
 }

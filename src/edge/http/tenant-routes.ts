@@ -7,6 +7,7 @@ import { newCredential } from '../../gate/authenticate.js'
 import { retentionDaysDefault, retentionDaysMax, type RetentionEntry, type Tenant } from '../../tenancy/model.js'
 import { authorizeHook } from './authorize.js'
 import { nextCursor, storeCursor } from './cursor.js'
+import { cutOff } from './cut-off.js'
 import type { EdgeContext } from './edge-context.js'
 import { isoTime } from './query-time.js'
 import { idParams, pageQuery, pageSchema, routeDocs } from './route-docs.js'
@@ -49,7 +50,7 @@ interface TenantChange { readonly name?: string, readonly disabled?: boolean, re
 
 /** Changes one tenant's record and everything that remembers it on this node. */
 async function changeTenant (context: EdgeContext, id: string, change: TenantChange): Promise<Tenant> {
-  const { store, tenants, authenticator, mqtt, announce } = context.options
+  const { store, tenants, authenticator } = context.options
   const changed = await context.changes.run(`tenant\0${id}`, async () => {
     const tenant = isTenantId(id) ? await store.getTenant(id) : null
     if (tenant === null) throw tenantNotFound()
@@ -63,9 +64,8 @@ async function changeTenant (context: EdgeContext, id: string, change: TenantCha
     return next
   })
   tenants.forget(id)
-  if (change.disabled !== undefined) authenticator.forget(principal => principal.tenant === id)
-  if (change.disabled === true) mqtt.disconnect(principal => principal.tenant === id)
-  if (change.disabled === true) announce?.({ kind: 'tenant', tenant: id })
+  if (change.disabled === true) cutOff(context, { kind: 'tenant', tenant: id })
+  else if (change.disabled === false) authenticator.forget(principal => principal.tenant === id)
   return changed
 }
 

@@ -9,8 +9,6 @@ import { TwinfoldError, type ErrorCode } from '../../core/errors.js'
 import type { Log } from '../../core/log.js'
 import type { DependencyStatus, Watched } from '../dependency-status.js'
 
-export type { DependencyState, DependencyStatus, Watched } from '../dependency-status.js'
-
 export interface DependencyOptions {
   /** As people know it: `Cassandra`. */
   readonly name: string

@@ -6,7 +6,7 @@
  * Every method rejects with TwinfoldError `store_unavailable` when Cassandra does not answer in time, when too few replicas
  * live for the consistency asked for, and at once while the circuit is open.
  */
-import type { Watched } from '../dependency.js'
+import type { Watched } from '../../dependency-status.js'
 
 /** A row by column name. bigint columns come as JS numbers (all of ours are exact), blobs as Buffer, text as string, null as null. */
 export type Row = Readonly<Record<string, unknown>>

@@ -11,7 +11,7 @@ import type { RedisSettings } from '../../../../workers/protocol.js'
 import type { Clock } from '../../../core/clock.js'
 import { TwinfoldError } from '../../../core/errors.js'
 import type { Log } from '../../../core/log.js'
-import type { DependencyState, DependencyStatus, Watched } from '../dependency.js'
+import type { DependencyState, DependencyStatus, Watched } from '../../dependency-status.js'
 
 /** A command without an answer fails after this long. */
 export const commandTimeoutMs = 2000
