@@ -12,47 +12,27 @@
  *   --data DIR               solar months (default: the bundled one)
  *   --json FILE              (default bench/results/cassandra.json)
  */
-import { mkdir } from 'node:fs/promises'
-import { resolve } from 'node:path'
-import { startPrivateCassandra, type PrivateCassandra } from '../test/support/private-cassandra.js'
+import { startPrivateCassandra } from '../test/support/private-cassandra.js'
 import type { CassandraSettings } from '../workers/protocol.js'
-import { parseBenchArguments, type BenchContext, type Row } from './support/bench-context.js'
-import { printRows, writeReport } from './support/report.js'
+import { planSections } from './support/run-sections.js'
 import { hotSection } from './support/section-cassandra-hot.js'
 import { rowsSection } from './support/section-cassandra-rows.js'
 import { serverSection } from './support/section-cassandra-server.js'
 
-type Section = (context: BenchContext, cassandra: PrivateCassandra, settings: CassandraSettings) => Promise<Row[]>
-const sections: Readonly<Record<string, Section>> = { rows: rowsSection, server: serverSection, hot: hotSection }
-
-const { only, jsonFile, ...given } = parseBenchArguments(process.argv.slice(2), 'bench/results/cassandra.json')
-const context: BenchContext = { ...given, root: resolve(given.root) }
-const unknown = only.filter(name => !(name in sections))
-if (unknown.length > 0) throw new Error(`no such section: ${unknown.join(', ')}; there are ${Object.keys(sections).join(', ')}`)
-await mkdir(context.root, { recursive: true })
-const startedAt = new Date()
-const rows: Row[] = []
+// Wrong arguments are told before a Cassandra is started.
+const plan = planSections(process.argv.slice(2), 'bench/results/cassandra.json', ['rows', 'server', 'hot'])
 const cassandra = await startPrivateCassandra({ nodes: 1, jmx: true })
-let failed = false
+let succeeded = false
 try {
   const settings: CassandraSettings = {
     contactPoints: cassandra.contactPoints, dataCenter: cassandra.dataCenter, keyspace: 'bench', replication: {}, consistency: 'LOCAL_QUORUM', user: '', password: '', tls: false
   }
-  for (const [name, section] of Object.entries(sections)) {
-    if (only.length > 0 && !only.includes(name)) continue
-    context.log(`section ${name}`)
-    try {
-      const found = await section(context, cassandra, settings)
-      printRows(found)
-      rows.push(...found)
-    } catch (error) {
-      failed = true
-      context.log(`section ${name} failed: ${String((error as Error).stack)}`)
-    }
-    await writeReport(jsonFile, rows, startedAt)
-  }
+  succeeded = await plan.run({
+    rows: async context => await rowsSection(context, cassandra, settings),
+    server: async context => await serverSection(context, cassandra, settings),
+    hot: async context => await hotSection(context, cassandra, settings)
+  })
 } finally {
   await cassandra.close()
 }
-context.log(`written to ${jsonFile}`)
-process.exit(failed ? 1 : 0)
+process.exit(succeeded ? 0 : 1)

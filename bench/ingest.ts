@@ -17,39 +17,14 @@
  *   --data DIR                                   solar months (default: the bundled one)
  *   --json FILE                                  (default bench/results/ingest.json)
  */
-import { mkdir } from 'node:fs/promises'
-import { resolve } from 'node:path'
-import { parseBenchArguments, type BenchContext, type Row } from './support/bench-context.js'
-import { printRows, writeReport } from './support/report.js'
+import { planSections, type Section } from './support/run-sections.js'
 import { solarSection } from './support/section-solar.js'
 import { idleSection, latencySection, packerSection } from './support/section-steady.js'
 import { httpSection, mqttSection } from './support/section-throughput.js'
 
-const sections: Readonly<Record<string, (context: BenchContext) => Promise<Row[]>>> = {
+const sections: Readonly<Record<string, Section>> = {
   mqtt: mqttSection, http: httpSection, latency: latencySection, packer: packerSection, idle: idleSection, solar: solarSection
 }
 
-const { only, jsonFile, ...given } = parseBenchArguments(process.argv.slice(2), 'bench/results/ingest.json')
-const context: BenchContext = { ...given, root: resolve(given.root) }
-const unknown = only.filter(name => !(name in sections))
-if (unknown.length > 0) throw new Error(`no such section: ${unknown.join(', ')}; there are ${Object.keys(sections).join(', ')}`)
-await mkdir(context.root, { recursive: true })
-const startedAt = new Date()
-const rows: Row[] = []
-let failed = false
-for (const [name, section] of Object.entries(sections)) {
-  if (only.length > 0 && !only.includes(name)) continue
-  context.log(`section ${name}`)
-  try {
-    const found = await section(context)
-    printRows(found)
-    rows.push(...found)
-  } catch (error) {
-    // The other sections still count; the run as a whole has failed.
-    failed = true
-    context.log(`section ${name} failed: ${String((error as Error).stack)}`)
-  }
-  await writeReport(jsonFile, rows, startedAt)
-}
-context.log(`written to ${jsonFile}`)
-process.exit(failed ? 1 : 0)
+const succeeded = await planSections(process.argv.slice(2), 'bench/results/ingest.json', Object.keys(sections)).run(sections)
+process.exit(succeeded ? 0 : 1)

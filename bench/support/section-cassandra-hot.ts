@@ -2,13 +2,13 @@
  * Section `hot`: a device that sends 5,000 readings a second beside 1,000 that send one each. Does it slow the others down,
  * and does any partition grow too large? The normal devices are measured alone and beside the hot one, in pairs.
  */
+import { clusterSettings } from '../../test/support/outage-fleet.js'
 import type { PrivateCassandra } from '../../test/support/private-cassandra.js'
 import { startPrivateRedis } from '../../test/support/private-redis.js'
 import type { CassandraSettings } from '../../workers/protocol.js'
 import type { BenchContext, Row } from './bench-context.js'
 import { startContestant, type Contestant } from './contestants.js'
 import { runFleet, type FleetMeasurement } from './fleet-run.js'
-import { clusterSettings } from './section-cassandra-server.js'
 import { median, pairedRatio } from './statistics.js'
 
 const normalDevices = 1000
@@ -38,7 +38,7 @@ async function plan (contestant: Contestant, device: string): Promise<{ readonly
 export async function hotSection (context: BenchContext, cassandra: PrivateCassandra, settings: CassandraSettings): Promise<Row[]> {
   const keyspace = `${settings.keyspace}_hot`
   const redis = await startPrivateRedis()
-  const contestant = await startContestant(context.root, normalDevices + 1, clusterSettings(cassandra, redis.url, keyspace))
+  const contestant = await startContestant(context.root, normalDevices + 1, clusterSettings({ ...cassandra, redisUrl: redis.url, keyspace }))
   const port = contestant.server.mqttPort
   const normal = async (seconds: number): Promise<FleetMeasurement> => await runFleet([
     '--port', port, '--connections', normalConnections, '--in-flight', 1024, '--rate', normalRate, '--devices', normalDevices, '--key', contestant.key, '--ts', '--seconds', seconds, '--warm-up-seconds', context.warmUpSeconds

@@ -1,5 +1,6 @@
 /** Section `server`: the solar data through the whole server at full speed, and what it takes on Cassandra's disk. */
 import { replaySolar } from '../../simulators/solar-replay.js'
+import { clusterSettings } from '../../test/support/outage-fleet.js'
 import type { PrivateCassandra } from '../../test/support/private-cassandra.js'
 import { startPrivateRedis } from '../../test/support/private-redis.js'
 import type { CassandraSettings } from '../../workers/protocol.js'
@@ -12,22 +13,11 @@ const devices = 20
 const mergeAfterMs = 1000
 const mergedMs = 5000
 
-/** Settings of a server of the cluster profile, with a keyspace of its own. */
-export function clusterSettings (cassandra: PrivateCassandra, redisUrl: string, keyspace: string): Record<string, string> {
-  return {
-    TWINFOLD_STORE: 'cluster',
-    TWINFOLD_CASSANDRA: cassandra.contactPoints.join(','),
-    TWINFOLD_CASSANDRA_DATA_CENTER: cassandra.dataCenter,
-    TWINFOLD_CASSANDRA_KEYSPACE: keyspace,
-    TWINFOLD_REDIS: redisUrl
-  }
-}
-
 export async function serverSection (context: BenchContext, cassandra: PrivateCassandra, settings: CassandraSettings): Promise<Row[]> {
   const keyspace = `${settings.keyspace}_server`
   const redis = await startPrivateRedis()
   try {
-    const contestant = await startContestant(context.root, 0, { ...clusterSettings(cassandra, redis.url, keyspace), TWINFOLD_MERGE_AFTER_MS: String(mergeAfterMs) })
+    const contestant = await startContestant(context.root, 0, { ...clusterSettings({ ...cassandra, redisUrl: redis.url, keyspace }), TWINFOLD_MERGE_AFTER_MS: String(mergeAfterMs) })
     try {
       const summary = await replaySolar({
         data: context.data, months: [], devices, devicePrefix: 'plant-', speed: Infinity, shift: true, staggerMs: 0, qos: 1, inFlight: 500,
