@@ -122,6 +122,48 @@ export class PrivateProcess {
   }
 }
 
+/** A service of one test on one port, which the test may kill, pause and start again as it likes. */
+export interface Restartable {
+  readonly url: string
+  /** SIGKILL. Resolves once the process is gone. */
+  kill (): Promise<void>
+  /** Starts a killed one again on what it kept; resolves when it answers. */
+  start (): Promise<void>
+  /** SIGSTOP: connections stay open, nothing answers. */
+  pause (): void
+  /** SIGCONT. */
+  resume (): void
+  /** Kills it and removes its data. */
+  close (): Promise<void>
+}
+
+/** Starts it. @param launch makes the process @param answers resolves when it answers, rejects when it has ended or takes too long. @throws Error with the end of its log. */
+export async function startRestartable ({ folder, url, launch, answers }: { folder: PrivateFolder, url: string, launch: () => PrivateProcess, answers: (started: PrivateProcess) => Promise<void> }): Promise<Restartable> {
+  let current: PrivateProcess | null = null
+  const start = async (): Promise<void> => {
+    if (current?.ended === '') return
+    current = launch()
+    await answers(current)
+  }
+  try {
+    await start()
+  } catch (error) {
+    await folder.close()
+    throw error
+  }
+  return {
+    url,
+    start,
+    kill: async () => { await current?.kill() },
+    pause: () => { current?.signal('SIGSTOP') },
+    resume: () => { current?.signal('SIGCONT') },
+    close: async () => {
+      await current?.kill()
+      await folder.close()
+    }
+  }
+}
+
 /** A port that is free on all the addresses, below those that the system hands out by itself (outgoing connections take them). */
 export async function freePort (addresses: readonly string[]): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt++) {

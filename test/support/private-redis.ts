@@ -1,6 +1,6 @@
 /** A Redis of one test, which the test may kill, stop, pause and start again as it likes. */
 import { join } from 'node:path'
-import { freePort, PrivateFolder, PrivateProcess } from './private-process.js'
+import { freePort, PrivateFolder, PrivateProcess, startRestartable, type Restartable } from './private-process.js'
 import { serviceControl } from './service-control.js'
 
 export interface PrivateRedisOptions {
@@ -8,19 +8,7 @@ export interface PrivateRedisOptions {
   readonly appendOnly?: boolean
 }
 
-export interface PrivateRedis {
-  readonly url: string
-  /** SIGKILL. Resolves once the process is gone. */
-  kill (): Promise<void>
-  /** Starts a killed one again, on its file where it has one; resolves when it answers. */
-  start (): Promise<void>
-  /** SIGSTOP: connections stay open, nothing answers. */
-  pause (): void
-  /** SIGCONT. */
-  resume (): void
-  /** Kills it and removes its file. */
-  close (): Promise<void>
-}
+export type PrivateRedis = Restartable
 
 const startTimeoutMs = 20_000
 
@@ -33,30 +21,12 @@ export async function startPrivateRedis ({ appendOnly = false }: PrivateRedisOpt
   const port = await freePort(['127.0.0.1'])
   const folder = new PrivateFolder('redis')
   const logFile = join(folder.directory, 'log')
-  let current: PrivateProcess | null = null
-
-  async function start (): Promise<void> {
-    if (current?.ended === '') return
-    const started = new PrivateProcess(folder, { command, environment, args: redisArguments({ directory: folder.directory, port, appendOnly, memoryMaxMb: 512 }), cwd: folder.directory, logFile })
-    current = started
-    await waitUntilItAnswers(async () => await probeRedis('127.0.0.1', port), { timeoutMs: startTimeoutMs, ended: () => started.ended, name: `Redis on port ${port}`, logFile })
-  }
-
-  try {
-    await start()
-  } catch (error) {
-    await folder.close()
-    throw error
-  }
-  return {
+  return await startRestartable({
+    folder,
     url: `redis://127.0.0.1:${port}`,
-    start,
-    kill: async () => { await current?.kill() },
-    pause: () => { current?.signal('SIGSTOP') },
-    resume: () => { current?.signal('SIGCONT') },
-    close: async () => {
-      await current?.kill()
-      await folder.close()
+    launch: () => new PrivateProcess(folder, { command, environment, args: redisArguments({ directory: folder.directory, port, appendOnly, memoryMaxMb: 512 }), cwd: folder.directory, logFile }),
+    answers: async started => {
+      await waitUntilItAnswers(async () => await probeRedis('127.0.0.1', port), { timeoutMs: startTimeoutMs, ended: () => started.ended, name: `Redis on port ${port}`, logFile })
     }
-  }
+  })
 }
