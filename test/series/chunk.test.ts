@@ -33,6 +33,12 @@ void t.test('long columns of several blocks come back bit for bit', async t => {
   }), runs(25))
 })
 
+void t.test('a block of one repeated double reads as such whatever the block before it held', async t => {
+  const values = [...new Array<number>(63).fill(NaN), -0, Infinity, Infinity, Infinity]
+  const [column] = decodeChunk(encodeChunk(rowsWith(values.length, [numbers('m', values)]))).columns
+  t.ok(values.every((value, i) => Object.is(value, column.values[i])))
+})
+
 void t.test('every pair of hostile doubles comes back bit for bit, alone and among decimals', async t => {
   for (const a of hostileNumbers) {
     for (const b of hostileNumbers) {

@@ -141,6 +141,11 @@ class XorBlockReader {
     words[0] = reader.uint32()
     words[1] = reader.uint32()
     const { width, trailing, bitmapAt, packed } = this.#header(size)
+    if (width === 0) {
+      // Nothing follows the seed; what was unpacked of the block before must not be read again.
+      this.#scratch.values.fill(this.#scratch.values[0], 1, size)
+      return
+    }
     const lowWidth = Math.min(width, 32)
     const highWidth = Math.max(0, width - 32)
     unpackBits(reader.bytes, reader.skip(packedBytes(packed, lowWidth)), packed, lowWidth, lows, 0)
