@@ -38,9 +38,9 @@ t.test('only the open-*.ts beside the ports name a storage backend', async t => 
 })
 
 t.test('stages import core, series, ports, models and themselves; siblings by type only', async t => {
-  const stages = ['analytics', 'edge', 'gate', 'journal', 'nodes', 'pipeline', 'query', 'tenancy']
+  const stages = ['analytics', 'edge', 'gate', 'journal', 'live', 'nodes', 'pipeline', 'query', 'sealing', 'tenancy', 'transfer']
   // What every stage may use: words, pure series code, ports, the record format, the gate's pure decisions, the models.
-  const shared = /^src\/(core|series|store)\/|^src\/journal\/(record|segment-scan|journal-types)\.ts$|^src\/gate\/|^src\/tenancy\/model\.ts$|^workers\/protocol\.ts$/
+  const shared = /^src\/(core|series|store)\/|^src\/journal\/(record|segment-scan|journal-types)\.ts$|^src\/gate\/|^src\/tenancy\/model\.ts$|^workers\/([a-z]+-)?protocol\.ts$/
   for (const stage of stages) {
     for (const file of sources.filter(name => name.startsWith(`src/${stage}/`))) {
       for (const { target, typeOnly } of importsOf(file)) {

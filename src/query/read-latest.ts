@@ -13,7 +13,7 @@ import type { HotState, KnownLatest, LatestValue } from '../store/hot-state.js'
 import type { Store } from '../store/store.js'
 import type { LatestQuery, QueryResult } from '../../workers/protocol.js'
 import { bytesOf, formatTime, formatValue } from './format-values.js'
-import { readReadings } from './read-readings.js'
+import { readReadings } from '../store/read-readings.js'
 
 /** A change of the generation is seen at the latest then: part of the 500 ms of INVARIANTS 2. */
 const generationLeaseMs = 200

@@ -9,7 +9,7 @@ import type { Store } from '../store/store.js'
 import type { QueryResult, QueryTask, RangeQuery } from '../../workers/protocol.js'
 import { bytesOf, formatTime, formatValues } from './format-values.js'
 import { LatestReader } from './read-latest.js'
-import { readReadings } from './read-readings.js'
+import { readReadings } from '../store/read-readings.js'
 
 export { formatTime, formatValue } from './format-values.js'
 

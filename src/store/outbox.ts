@@ -3,10 +3,14 @@
  * rows of one packed slice or of one merge of slabs. A projection reads the entries from its cursor on, reads the rows,
  * and moves its cursor; it never holds the journal back. Entries expire with the retention of the installation's outbox.
  */
+import type { Bucket } from '../series/partition-plan.js'
 import type { DeviceChunkRow, SlabRow } from './raw-store.js'
 
-/** `pack`: one entry a slice, its sequence the slice's mark. `merge`: one a merge, its sequence a stamp that only grows. */
-export type OutboxStream = 'pack' | 'merge'
+/**
+ * `pack`: one entry a slice, its sequence the slice's mark. `merge`: one a merge or a step of an import, `seal`: one a seal; their
+ * sequences are stamps that only grow.
+ */
+export type OutboxStream = 'pack' | 'merge' | 'seal'
 
 /** Which entry a `HeadWrite` writes; repeated writes of one slice write the same entry. */
 export interface OutboxSlot {
@@ -18,6 +22,8 @@ export interface OutboxSlot {
 export interface OutboxEntry extends OutboxSlot {
   readonly chunks: readonly Omit<DeviceChunkRow, 'bytes'>[]
   readonly slabs: readonly Omit<SlabRow, 'bytes'>[]
+  /** Stream `seal`: the bucket whose tier rows changed. */
+  readonly sealed?: { readonly tenant: string, readonly device: string, readonly bucket: Bucket }
 }
 
 export interface Outbox {

@@ -12,6 +12,7 @@
 import type { SliceId } from '../core/reading.js'
 import type { OutboxSlot } from './outbox.js'
 import type { Bucket } from '../series/partition-plan.js'
+import type { TierRow } from './tier-store.js'
 
 /** One device's readings of one slice in one bucket. */
 export interface DeviceChunkRow {
@@ -80,6 +81,23 @@ export interface SealedBucket {
   readonly chunks: readonly { readonly minTs: number, readonly maxTs: number, readonly bytes: Uint8Array }[]
 }
 
+/** What a seal writes. */
+export interface SealedWrite extends SealedBucket {
+  /** All tier rows of the bucket. Those of lower generations go, also where no new row takes their place. Default: none. */
+  readonly tiers?: readonly (TierRow & RetentionClass)[]
+  /** As in `HeadWrite`; the entry is of the stream `seal`. */
+  readonly outbox?: OutboxSlot
+}
+
+/** Where a head chunk lies, without its payload. */
+export interface HeadSpan {
+  readonly bucket: Bucket
+  readonly slice: SliceId
+  /** Event times, µs. */
+  readonly minTs: number
+  readonly maxTs: number
+}
+
 export interface DeviceRange {
   readonly tenant: string
   readonly device: string
@@ -121,10 +139,16 @@ export interface RawStore {
   scanDirty(tenant: string, shard: number, retentionDays: readonly number[]): AsyncIterable<DirtyMark>
 
   /**
-   * Writes a sealed generation under the class `into` and removes exactly the covered head chunks and their marks, in every
-   * class of `ref`. A lower generation than the stored one changes nothing.
+   * Head chunks of the device whose times meet [fromTs, toTs), in all its buckets and salts. Every one that is there is named; one that
+   * a seal covers and has not removed yet may be, too. So what no span meets is in the tier rows, where its bucket was ever sealed.
    */
-  writeSealed(ref: BucketRef, into: RetentionClass, sealed: SealedBucket): Promise<void>
+  listHeadSpans(range: DeviceRange, fromTs: number, toTs: number): Promise<readonly HeadSpan[]>
+
+  /**
+   * Writes a sealed generation under the class `into`, its tier rows, and then removes exactly the covered head chunks and their marks,
+   * in every class of `ref`. A lower generation than the stored one changes nothing that a reader sees.
+   */
+  writeSealed(ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void>
   readSealed(ref: BucketRef): Promise<SealedBucket | null>
 
   /**

@@ -33,17 +33,33 @@ export interface IdempotencyStore {
 }
 
 /** Points of the scope with an accept stamp below `stamp` are erased: dropped by packers, readers and sealers. */
-export interface Erasure {
+export interface Erasure extends ErasedPart {
   readonly tenant: string
   /** null: the whole tenant. */
   readonly device: string | null
-  readonly stamp: number
 }
 
+/** Which points of a device are erased, and up to which accept stamp. */
+export interface ErasedPart {
+  readonly stamp: number
+  /** null or absent: all metrics. */
+  readonly metric?: string | null
+  /** Event times, µs, [fromTs, toTs); absent: all. */
+  readonly fromTs?: number
+  readonly toTs?: number
+}
+
+/** Erasures of parts of a device (a metric, a range) that are kept; one more is refused with `limit_reached`. */
+export const erasedPartsMax = 256
+
 export interface ErasureStore {
+  /** A whole device or tenant, or a part of a device. One that an earlier one contains, or the other way round, may be stored as one. */
   putErasure(erasure: Erasure): Promise<void>
-  /** The greatest stamp that erases the device's points (its own or its tenant's), 0 where none. */
+  /** The greatest stamp that erases the whole device (its own or its tenant's erasure), 0 where none. */
   erasedBefore(tenant: string, device: string): Promise<number>
+  /** All that is erased of the device: its tenant's, its own, and parts of it. Few; empty as a rule. */
+  erasedParts(tenant: string, device: string): Promise<readonly ErasedPart[]>
+  /** Of whole devices and tenants, and of parts. */
   listErasures(tenant: string, cursor: string | null, limit: number): Promise<Page<Erasure>>
 }
 

@@ -10,8 +10,8 @@ import { usPerDay, usPerMinute, type Chunk } from '../core/reading.js'
 import { decodeChunk, decodeSlabDevice } from '../series/codec.js'
 import { mergeChunks } from '../series/merge.js'
 import { bucketsIn, saltsToRead, type Bucket, type PartitionPlan } from '../series/partition-plan.js'
-import type { BucketRef, DeviceChunkRow } from '../store/raw-store.js'
-import type { Store } from '../store/store.js'
+import type { BucketRef, DeviceChunkRow } from './raw-store.js'
+import type { Store } from './store.js'
 import type { ReadingOrder } from '../../workers/protocol.js'
 
 export interface ReadRequest {
