@@ -9,6 +9,7 @@ import type { Config } from './config.js'
 import type { IdempotencyKeys } from './edge/http/idempotency-keys.js'
 import type { Pressure } from './gate/pressure.js'
 import type { JournalFiles } from './journal/journal.js'
+import type { LiveHub } from './live/live-hub.js'
 import { HotFollower } from './pipeline/hot-follower.js'
 import { JournalKeeper } from './pipeline/journal-keeper.js'
 import { Packer } from './pipeline/packer.js'
@@ -16,6 +17,8 @@ import { PackPool } from './pipeline/pack-pool.js'
 import { PlanKeeper } from './pipeline/plan-keeper.js'
 import { PressureControl } from './pipeline/pressure-control.js'
 import { SlabMerger } from './pipeline/slab-merger.js'
+import { Sealer } from './sealing/sealer.js'
+import { SealPool } from './sealing/seal-pool.js'
 import type { DeadLetterReason } from './store/dead-letter-store.js'
 import type { Store } from './store/store.js'
 import type { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
@@ -32,16 +35,20 @@ export interface PipelineParts {
   readonly lifecycle: Lifecycle
   readonly deadLetters: DeadLetterKeeper
   readonly idempotency: IdempotencyKeys
+  readonly live: LiveHub
   /** How long workers may remember tenants, plans and erasures, milliseconds. */
   readonly leaseMs: number
   /** Told of every move of the packer's cursor. */
   readonly onCursor: (position: number) => void
+  /** The nodes that share the sealing, by name; null where one node has everything to itself. */
+  readonly sealers: { readonly node: string, readonly bootId: string, readonly live: () => readonly string[] } | null
 }
 
 export interface Pipeline {
   readonly packer: Packer
   readonly merger: SlabMerger
   readonly planKeeper: PlanKeeper
+  readonly sealer: Sealer
   readonly keeper: JournalKeeper
   readonly pressureControl: PressureControl
   /** null where the backend has no hot state. */
@@ -61,6 +68,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
   const { clock, log, store, journal, spec, pressure, lifecycle, deadLetters, idempotency, leaseMs } = parts
   const pool = new PackPool({ store: spec, threads: config.packThreads, leaseMs })
   await lifecycle.open({ name: 'pack threads', close: async () => { await pool.close() } })
+  const watched = parts.live.on(pool)
   const planKeeper = new PlanKeeper({ plans: store, clock, log, devicesMax: 10_000, measureMs: 10_000 })
   const merger = new SlabMerger({
     journalId: journal.journalId,
@@ -71,18 +79,36 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     afterMs: config.mergeAfterMs,
     intervalMs: config.mergeAfterMs * 2,
     slabsPerTaskMax,
-    takeStamps: count => journal.takeStamps(count)
+    takeStamps: count => journal.takeStamps(count),
+    onLate: buckets => { sealer.noteLate(buckets) }
+  })
+  const sealPool = new SealPool({ store: spec, threads: config.sealThreads })
+  await lifecycle.open({ name: 'seal threads', close: async () => { await sealPool.close() } })
+  const sealer = new Sealer({
+    store,
+    pool: sealPool,
+    journal,
+    owner: parts.sealers?.bootId ?? journal.journalId,
+    node: parts.sealers?.node ?? journal.journalId,
+    nodes: () => parts.sealers?.live() ?? [],
+    busy: () => pressure.level !== 'open' || packer.stuck,
+    outbox: store.outbox !== null,
+    clock,
+    log,
+    gatherMs: config.sealAfterMs,
+    lagAlertMs: config.sealLagAlertS * 1000
   })
   const packer: Packer = new Packer({
     journal,
     cursors: store,
-    pool,
+    pool: watched,
     clock,
     log,
     sliceIntervalMs: config.ack === 'replicated' ? Math.min(replicatedSliceIntervalMs, config.sliceIntervalMs) : config.sliceIntervalMs,
     onPacked: result => {
       planKeeper.note(result.loads)
       merger.notePacked(packer.cursor)
+      if (result.late !== undefined) sealer.noteLate(result.late)
       for (const [key, count] of result.refused) {
         const [tenant, reason] = key.split('\0')
         deadLetters.noteAdded(tenant, count, reason as DeadLetterReason)
@@ -96,7 +122,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     journal, cursors: store, packer, clock, log, flush: async () => { await store.raw.flush() }, flushIntervalMs: 30_000, keepMs: config.journalKeepMs, flushBytes: segmentBytesMax * 4
   })
   const pressureControl = new PressureControl({ journal, packer, pressure, lagMsMax: config.lagMsMax, backlogBytesMin: 16 * 1024 * 1024, intervalMs: 10 })
-  const hotFollower = store.hot === null ? null : new HotFollower({ journal, packer, pool, log })
+  const hotFollower = store.hot === null ? null : new HotFollower({ journal, packer, pool: watched, log })
   await lifecycle.open({ name: 'plan keeper', open: async () => { planKeeper.open() }, close: async () => { await planKeeper.close() } })
   await lifecycle.open({ name: 'journal keeper', open: async () => { keeper.open() }, close: async () => { await keeper.close() } })
   await lifecycle.open({
@@ -118,8 +144,9 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     },
     close: async () => { await merger.close() }
   })
+  await lifecycle.open({ name: 'sealer', open: async () => { sealer.open() }, close: async () => { await sealer.close() } })
   await lifecycle.open({ name: 'pressure', open: async () => { pressureControl.open() }, close: async () => { pressureControl.close() } })
-  return { packer, merger, planKeeper, keeper, pressureControl, hotFollower, projector }
+  return { packer, merger, planKeeper, sealer, keeper, pressureControl, hotFollower, projector }
 }
 
 /** Before the packer packs anything: what it packed in earlier runs tells whether analytics was there then. */

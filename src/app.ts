@@ -4,11 +4,13 @@
  */
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import { AnalyticsService } from './analytics/analytics-service.js'
 import type { Projector } from './analytics/projector.js'
-import { openPipeline } from './app-pipeline.js'
+import { openPipeline, type PipelineParts } from './app-pipeline.js'
 import type { Config } from './config.js'
 import type { Clock } from './core/clock.js'
 import { Lifecycle } from './core/lifecycle.js'
@@ -21,6 +23,8 @@ import { Pressure } from './gate/pressure.js'
 import { Revocations } from './gate/revocations.js'
 import { openJournal } from './journal/journal.js'
 import { ReplicatedJournal } from './journal/replicated-journal.js'
+import { LatestValues } from './live/latest-values.js'
+import { LiveHub } from './live/live-hub.js'
 import { addHttpMetrics, createMetrics } from './metrics.js'
 import { NodeMembership } from './nodes/node-membership.js'
 import { readBootId, startCursor } from './pipeline/start-cursor.js'
@@ -28,6 +32,7 @@ import { QueryPool } from './query/query-pool.js'
 import { joinDependencies, type DependencyStatus } from './store/dependency-status.js'
 import { openAnalytics } from './store/open-analytics.js'
 import { openBrokerBackend } from './store/open-broker.js'
+import { openLiveBus } from './store/open-live.js'
 import { openNodes } from './store/open-nodes.js'
 import { openStore } from './store/open-store.js'
 import type { RevocationLog } from './store/revocation-log.js'
@@ -36,6 +41,7 @@ import { addAdminKey, makeFirstAdminKey } from './tenancy/admin-keys.js'
 import { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
 import { RefusalWriter } from './tenancy/refusal-writer.js'
 import { RetentionJob } from './tenancy/retention-job.js'
+import type { Principal } from './tenancy/model.js'
 import { TenantCache } from './tenancy/tenant-cache.js'
 import type { ClickHouseSettings, StoreSpec } from '../workers/protocol.js'
 
@@ -93,13 +99,19 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   idempotency.recover(journal.recoverKeys(journal.recovered.cursor), journal.durableEnd)
   const deadLetters = new DeadLetterKeeper(store, { log })
   await lifecycle.open({ name: 'dead letters', open: async () => { await deadLetters.start() }, close: async () => { await deadLetters.close() } })
+  const live = new LiveHub({ clock, log })
   const pipeline = await openPipeline(config, {
-    clock, log, store, journal, spec, clickHouse, pressure, lifecycle, deadLetters, idempotency, leaseMs, onCursor: position => { replicated?.packedUpTo(position) }
+    clock, log, live, store, journal, spec, clickHouse, pressure, lifecycle, deadLetters, idempotency, leaseMs, sealers: cluster?.sealers ?? null, onCursor: position => { replicated?.packedUpTo(position) }
   })
   const analytics = await openAnalyticsService(clickHouse, pipeline.projector, { clock, log, lifecycle, watched })
 
   const queries = new QueryPool({ store: spec, threads: config.queryThreads, waitingMax: config.queriesWaitingMax, timeoutMs: config.queryTimeoutMs })
   await lifecycle.open({ name: 'queries', close: async () => { await queries.close() } })
+  await lifecycle.open({
+    name: 'live',
+    open: async () => { live.open({ latest: new LatestValues({ queries, tenants, nowUs: () => clock.nowUs() }), bus: spec.kind === 'cluster' ? openLiveBus(spec.redis, { clock, log }) : null }) },
+    close: async () => { await live.close() }
+  })
   const retention = new RetentionJob({ store, log, clock })
   await lifecycle.open({ name: 'retention', open: async () => { retention.start() }, close: async () => { await retention.close() } })
   const broker = await openBrokerBackend(spec.kind === 'cluster' ? { kind: 'cluster', redis: spec.redis } : { kind: 'embedded', directory: join(config.dataDirectory, 'broker') }, {
@@ -121,6 +133,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     pressure,
     persistence: broker.persistence,
     ...(broker.messaging === null ? {} : { messaging: broker.messaging }),
+    live,
     clock,
     log,
     connectionsMax: config.connectionsMax,
@@ -128,7 +141,11 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     tlsPort: config.mqttTlsPort,
     onRefused: message => { refusals.add(message) }
   })
-  const revocations = cluster === null ? null : new Revocations({ revocations: cluster.revocations, authenticator, tenants, connections: mqtt, log })
+  const connections = {
+    accept: (stream: Duplex, request: IncomingMessage) => { mqtt.accept(stream, request) },
+    disconnect: (wanted: (principal: Principal) => boolean) => mqtt.disconnect(wanted) + live.disconnect(wanted)
+  }
+  const revocations = cluster === null ? null : new Revocations({ revocations: cluster.revocations, authenticator, tenants, connections, log })
   if (revocations !== null) await lifecycle.open({ name: 'revocations', open: async () => { revocations.open() }, close: async () => { await revocations.close() } })
   let closing = false
   const readiness = (): { ready: boolean, reasons: string[] } => {
@@ -150,7 +167,8 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     tenants,
     pressure,
     queries,
-    mqtt,
+    mqtt: connections,
+    live,
     readiness,
     dependencies,
     metrics,
@@ -189,15 +207,17 @@ interface NodeParts {
 }
 
 /** null where one node has everything to itself. */
-async function joinCluster (config: Config, { spec, clock, log, journal, lifecycle, watched }: NodeParts): Promise<{ membership: NodeMembership, revocations: RevocationLog } | null> {
+async function joinCluster (config: Config, { spec, clock, log, journal, lifecycle, watched }: NodeParts): Promise<{ membership: NodeMembership, revocations: RevocationLog, sealers: PipelineParts['sealers'] } | null> {
   if (spec.kind !== 'cluster') return null
   const opened = openNodes(spec.redis, { clock, log })
   await lifecycle.open({ name: 'nodes', close: async () => { await opened.close() } })
   watched.push(() => [opened.status()])
   const name = config.nodeName === '' ? hostname() : config.nodeName
-  const membership = new NodeMembership({ name, bootId: randomUUID(), journal, store: opened.nodes, clock, log })
+  const bootId = randomUUID()
+  const membership = new NodeMembership({ name, bootId, journal, store: opened.nodes, clock, log })
   await lifecycle.open({ name: 'membership', open: async () => { await membership.open() }, close: async () => { await membership.close() } })
-  return { membership, revocations: opened.revocations }
+  const live = (): string[] => membership.list().filter(node => node.state === 'live').map(node => node.name)
+  return { membership, revocations: opened.revocations, sealers: { node: name, bootId, live } }
 }
 
 interface AnalyticsParts {

@@ -160,6 +160,8 @@ export interface MetricParts {
   readonly pressure: { readonly level: string }
   readonly pressureControl: HasStats
   readonly planKeeper: HasStats
+  /** Absent in tests of other parts. */
+  readonly sealer?: HasStats
   readonly keeper: HasStats
   readonly mqtt: { readonly stats: MqttStatsRead }
   readonly queries: HasStats & { readonly waiting: number }
@@ -194,6 +196,8 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   metrics.gauge('twinfold_queries_waiting', 'Queries that wait for a thread', () => queries.waiting)
   metrics.stats('merger', () => parts.merger.stats)
   metrics.stats('pressure_control', () => parts.pressureControl.stats)
+  const { sealer } = parts
+  if (sealer !== undefined) metrics.stats('sealer', () => sealer.stats, { gauges: ['waiting', 'dueBuckets', 'claims', 'lagSeconds'] })
   metrics.stats('plan_keeper', () => parts.planKeeper.stats)
   metrics.stats('journal_keeper', () => parts.keeper.stats)
   const { broker, deadLetters, hotFollower, projector, membership, revocations } = parts

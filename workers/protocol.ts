@@ -1,10 +1,18 @@
 /** Messages between the main thread and worker threads. */
 import type { SegmentRef } from '../src/journal/journal-types.js'
 import type { SliceMark } from '../src/journal/record.js'
+import type { WindowQuery } from './query-protocol.js'
+import type { BucketName } from './seal-protocol.js'
+import type { LiveReadings, LiveWants } from './live-protocol.js'
 
 /** How a thread opens the store. Plain data: it crosses the thread boundary. */
 export type StoreSpec = EmbeddedSpec | ClusterSpec
-export interface EmbeddedSpec { readonly kind: 'embedded', readonly directory: string }
+export interface EmbeddedSpec {
+  readonly kind: 'embedded'
+  readonly directory: string
+  /** A shared byte: while it is not 0, writers keep an outbox for the analytics projection. Absent: never. */
+  readonly outbox?: SharedArrayBuffer
+}
 export interface ClusterSpec {
   readonly kind: 'cluster'
   readonly cassandra: CassandraSettings
@@ -39,6 +47,8 @@ export interface ClickHouseSettings {
   /** `http://` or `https://`, user and password in it. */
   readonly url: string
   readonly database: string
+  /** Unix socket on which it is spoken to instead of the host and port of the address: the engine of the embedded profile. */
+  readonly socketPath?: string
 }
 
 export interface PackTask {
@@ -46,6 +56,8 @@ export interface PackTask {
   readonly journalId: string
   readonly mark: SliceMark
   readonly segments: readonly SegmentRef[]
+  /** Absent: nobody watches live. */
+  readonly live?: LiveWants
 }
 
 /** A slice whose newest values go into the hot state alone, because the store does not take it yet. */
@@ -56,6 +68,8 @@ export interface HotTask extends Omit<PackTask, 'kind'> {
 export interface HotResult {
   /** All of it was put; else it is left to the packing of the slice. */
   readonly put: boolean
+  /** Readings that are watched, where there were any. */
+  readonly live?: LiveReadings
 }
 
 /** What a device wrote in a slice, for the partition plan; only devices with chunks of their own are named. */
@@ -79,8 +93,12 @@ export interface PackResult {
   readonly refused: readonly (readonly [string, number])[]
   readonly loads: readonly DeviceLoad[]
   readonly cpuMs: number
+  /** Buckets whose time is past, or that are an hour wide at most, into which chunks came: the sealer's to look at. Absent: none. */
+  readonly late?: readonly BucketName[]
   /** Damaged records that were passed over: `segment path` and position. */
   readonly damaged: readonly { readonly path: string, readonly position: number }[]
+  /** Readings that are watched, where there were any. */
+  readonly live?: LiveReadings
 }
 
 export type ReadingOrder = 'asc' | 'desc'
@@ -113,7 +131,7 @@ export interface LatestQuery {
   readonly times: TimeFormat
 }
 
-export type QueryTask = (RangeQuery | LatestQuery) & {
+export type QueryTask = (RangeQuery | LatestQuery | WindowQuery) & {
   /** Wall clock, µs, at which the task gives itself up; undefined: never. */
   readonly deadlineUs?: number
 }
@@ -143,6 +161,8 @@ export interface MergeTask {
 }
 
 export interface MergeResult {
+  /** As of a pack. */
+  readonly late?: readonly BucketName[]
   readonly slabs: number
   readonly chunkRows: number
   readonly readings: number
@@ -155,7 +175,7 @@ export type PackWorkerTask = PackTask | HotTask | MergeTask
 export interface ProjectTask {
   readonly kind: 'project'
   readonly journalId: string
-  readonly stream: 'pack' | 'merge'
+  readonly stream: 'pack' | 'merge' | 'seal'
   readonly after: number
   readonly upTo: number
   /** Every point of slices up to this mark is in analytics: merged rows of no younger slice are passed over. */

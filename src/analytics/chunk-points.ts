@@ -1,7 +1,9 @@
 /** Chunks into points for the analytics store. Pure. */
 import type { Chunk, Column } from '../core/reading.js'
+import { dropErased } from '../series/erase.js'
 import { journalColumnName, mergeChunks, valueAt } from '../series/merge.js'
 import type { AnalyticsPoint } from '../store/analytics-store.js'
+import type { ErasedPart } from '../store/small-stores.js'
 
 export interface PointSource {
   readonly tenant: string
@@ -9,8 +11,8 @@ export interface PointSource {
   /** Journal of the rows, where the chunk has no journal column. */
   readonly journalId: string
   readonly chunk: Chunk
-  /** Points with a lower accept stamp are erased and left out. */
-  readonly erasedBefore: number
+  /** What is erased, and left out. */
+  readonly erased: readonly ErasedPart[]
 }
 
 /** Journal of rows that name none; no journal has this id. */
@@ -21,8 +23,8 @@ const noJournal = '0'.repeat(16)
  * last of equal ones keeps what every reader shows.
  */
 export function * pointsOf (source: PointSource): Generator<AnalyticsPoint> {
-  const { tenant, device, erasedBefore } = source
-  const chunk = oneColumnPerMetric(source)
+  const { tenant, device } = source
+  const chunk = dropErased(oneColumnPerMetric(source), source.erased)
   const journals = journalsOf(chunk)
   const journalId = source.journalId === '' ? noJournal : source.journalId
   for (const column of chunk.columns) {
@@ -31,7 +33,6 @@ export function * pointsOf (source: PointSource): Generator<AnalyticsPoint> {
     for (let i = 0; i < values.length; i++) {
       const row = rows === null ? i : rows[i]
       const stamp = chunk.stamps[row]
-      if (stamp < erasedBefore) continue
       yield { tenant, device, metric, ts: chunk.ts[row], value: valueAt(column, i), stamp, journalId: journals === null ? journalId : journals[row] }
     }
   }
@@ -46,8 +47,8 @@ function journalsOf (chunk: Chunk): readonly string[] | null {
  * Where a metric has columns of two types, their order of arrival is between the columns: the join that readers use settles
  * each point. Elsewhere the chunk as it is.
  */
-function oneColumnPerMetric ({ chunk, journalId, erasedBefore }: PointSource): Chunk {
+function oneColumnPerMetric ({ chunk, journalId }: PointSource): Chunk {
   const names = new Set(chunk.columns.map(({ metric }) => metric))
   if (names.size === chunk.columns.length) return chunk
-  return mergeChunks([{ chunk, journalId }], { fromTs: 0, toTs: Infinity, oldestTs: 0, erasedBefore })
+  return mergeChunks([{ chunk, journalId }], { fromTs: 0, toTs: Infinity, oldestTs: 0, erasedBefore: 0 })
 }

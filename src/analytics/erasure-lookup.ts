@@ -4,10 +4,10 @@
  * looked up.
  */
 import { LRUCache } from 'lru-cache'
-import type { ErasureStore } from '../store/small-stores.js'
+import type { ErasedPart, ErasureStore } from '../store/small-stores.js'
 
 export interface ErasureLookupOptions {
-  readonly store: Pick<ErasureStore, 'listErasures' | 'erasedBefore'>
+  readonly store: Pick<ErasureStore, 'listErasures' | 'erasedParts'>
   /** How long a list may be remembered. */
   readonly leaseMs: number
   /** Erasures of one tenant that are remembered. */
@@ -17,9 +17,10 @@ export interface ErasureLookupOptions {
 
 interface TenantErasures {
   readonly untilMs: number
-  readonly tenantStamp: number
+  /** Of the whole tenant. */
+  readonly everywhere: readonly ErasedPart[]
   /** null: too many to remember. */
-  readonly byDevice: ReadonlyMap<string, number> | null
+  readonly byDevice: ReadonlyMap<string, readonly ErasedPart[]> | null
 }
 
 const pageItems = 1000
@@ -33,31 +34,35 @@ export class ErasureLookup {
     this.#options = options
   }
 
-  /** As `ErasureStore.erasedBefore`, as of a lease ago at most. */
-  async before (tenant: string, device: string): Promise<number> {
+  /** As `ErasureStore.erasedParts`, as of a lease ago at most. */
+  async parts (tenant: string, device: string): Promise<readonly ErasedPart[]> {
     let known = this.#tenants.get(tenant)
     if (known === undefined || known.untilMs <= this.#options.monotonicMs()) {
       known = await this.#list(tenant)
       this.#tenants.set(tenant, known)
     }
-    if (known.byDevice === null) return await this.#options.store.erasedBefore(tenant, device)
-    return Math.max(known.tenantStamp, known.byDevice.get(device) ?? 0)
+    if (known.byDevice === null) return await this.#options.store.erasedParts(tenant, device)
+    return known.byDevice.get(device) ?? known.everywhere
   }
 
   async #list (tenant: string): Promise<TenantErasures> {
     const { store, erasuresMax, leaseMs, monotonicMs } = this.#options
     const untilMs = monotonicMs() + leaseMs
-    const byDevice = new Map<string, number>()
-    let tenantStamp = 0
+    const byDevice = new Map<string, ErasedPart[]>()
+    const everywhere: ErasedPart[] = []
+    let count = 0
     for (let cursor: string | null = null; ;) {
       const { items, next } = await store.listErasures(tenant, cursor, pageItems)
-      for (const { device, stamp } of items) {
-        if (device === null) tenantStamp = Math.max(tenantStamp, stamp)
-        else byDevice.set(device, Math.max(byDevice.get(device) ?? 0, stamp))
+      for (const { tenant: _tenant, device, ...part } of items) {
+        count++
+        if (device === null) everywhere.push(part)
+        else byDevice.set(device, [...byDevice.get(device) ?? [], part])
       }
-      if (byDevice.size > erasuresMax) return { untilMs, tenantStamp, byDevice: null }
-      if (next === null) return { untilMs, tenantStamp, byDevice }
+      if (count > erasuresMax) return { untilMs, everywhere, byDevice: null }
+      if (next === null) break
       cursor = next
     }
+    for (const parts of byDevice.values()) parts.push(...everywhere)
+    return { untilMs, everywhere, byDevice }
   }
 }

@@ -82,6 +82,53 @@ export const hotKeptMs = 7 * 24 * 3600 * 1000
 /** Longest that the hot state may hold up a slice; what it did not take by then is read from the store. */
 export const hotPutMsMax = 500
 
+/** Bounds of live subscriptions on one node. */
+export interface LiveLimits {
+  /** Streams (SSE); one more gets 429. */
+  readonly subscribersPerTenantMax: number
+  readonly subscribersPerNodeMax: number
+  /** Filters of MQTT connections; one more is refused (SUBACK 0x80). */
+  readonly mqttFiltersPerTenantMax: number
+  readonly mqttFiltersPerNodeMax: number
+  /** Devices that one stream names, or that a tenant may have where it asks for all. */
+  readonly devicesPerSubscriberMax: number
+  /** Devices of all subscriptions together. */
+  readonly wantsPerNodeMax: number
+  /** Devices of a tenant and filter that the packers are told by name; of more, they give all of the tenant. */
+  readonly devicesNamedMax: number
+  /** What waits for one subscriber; beyond, readings are left out and the newest values are kept. */
+  readonly queueCharsMax: number
+  readonly queueReadingsMax: number
+  readonly newestCharsMax: number
+  /** What waits for all of them; beyond, every further reading is left out so. */
+  readonly nodeQueueCharsMax: number
+  /** Delivered readings that are kept for those who come back, and how long is gone on for one that left. */
+  readonly replayCharsMax: number
+  readonly lingerMs: number
+  /** A comment is sent when nothing else was for this long at most. */
+  readonly keepAliveMs: number
+  /** A subscriber that takes nothing for this long is cut. */
+  readonly stalledMsMax: number
+}
+
+export const liveLimits: LiveLimits = {
+  subscribersPerTenantMax: 200,
+  subscribersPerNodeMax: 2000,
+  mqttFiltersPerTenantMax: 2000,
+  mqttFiltersPerNodeMax: 20_000,
+  devicesPerSubscriberMax: 1000,
+  wantsPerNodeMax: 200_000,
+  devicesNamedMax: 5000,
+  queueCharsMax: 512 * KIB,
+  queueReadingsMax: 10_000,
+  newestCharsMax: 512 * KIB,
+  nodeQueueCharsMax: 64 * MIB,
+  replayCharsMax: 16 * MIB,
+  lingerMs: 15_000,
+  keepAliveMs: 15_000,
+  stalledMsMax: 60_000
+}
+
 function holds (relation: boolean, what: string): void {
   if (!relation) throw new Error(`limits contradict each other: ${what}`)
 }

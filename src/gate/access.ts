@@ -42,6 +42,7 @@ export function publishTarget (principal: Principal, topic: string): PublishTarg
     return parsed.rest === 'telemetry' ? { kind: 'telemetry', device } : { kind: 'plain' }
   }
   if (topic.startsWith('$')) return { kind: 'refused', reason: 'topics that begin with $ belong to the server' }
+  if (parsed !== null && /^live(\/|$)/.test(parsed.rest)) return { kind: 'refused', reason: 'live readings come from the server; publish telemetry instead' }
   if (parsed?.rest === 'telemetry') {
     if (parsed.device === null) return { kind: 'refused', reason: 'telemetry without a device id needs a device token' }
     if (!isDeviceId(parsed.device)) return { kind: 'refused', reason: 'the topic names no valid device id' }

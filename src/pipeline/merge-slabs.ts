@@ -11,7 +11,9 @@ import type { PartitionPlan } from '../series/partition-plan.js'
 import type { RetentionClass, SlabRow } from '../store/raw-store.js'
 import type { Store } from '../store/store.js'
 import type { MergeResult, MergeTask } from '../../workers/protocol.js'
+import type { BucketName } from '../../workers/seal-protocol.js'
 import { groupSlice, orderByDevice, type GroupedSlice } from './group.js'
+import { lateBuckets } from './late-buckets.js'
 import { PointType, SliceTable } from './slice-table.js'
 import type { TaskLookup } from './task-lookup.js'
 
@@ -50,6 +52,7 @@ export class SlabMerge {
     const { store, monotonicMs } = this.#options
     const start = monotonicMs()
     const result = { slabs: 0, chunkRows: 0, readings: 0 }
+    const late: BucketName[] = []
     let group: StoredSlab[] = []
     let groupBytes = 0
     let written = 0
@@ -61,6 +64,7 @@ export class SlabMerge {
       written++
       const outbox = { journalId: group[0].slice.journalId, stream: 'merge', sequence: this.#lastSequence } as const
       await store.raw.replaceSlabs(group, { chunks, slabs: [], seen: [], outbox })
+      late.push(...lateBuckets(chunks, this.#options.nowUs()))
       result.slabs += group.length
       result.chunkRows += chunks.length
       result.readings += this.#table.rows
@@ -73,7 +77,7 @@ export class SlabMerge {
       groupBytes += slab.bytes.length
     }
     await flush()
-    return { ...result, cpuMs: monotonicMs() - start }
+    return { ...result, late, cpuMs: monotonicMs() - start }
   }
 
   async #mergeGroup (slabs: readonly StoredSlab[]): Promise<GroupedSlice> {

@@ -15,6 +15,8 @@ import type { HotResult, HotTask, PackResult, PackTask } from '../../workers/pro
 import { denseDevices, groupSlice, orderByDevice, type GroupedSlice } from './group.js'
 import { newestValues } from './hot-newest.js'
 import { HotWriter } from './hot-writer.js'
+import { lateBuckets } from './late-buckets.js'
+import { LiveReader } from './live-readings.js'
 import { SeenCache } from './seen-cache.js'
 import { SliceDecoder } from './slice-decoder.js'
 import type { TaskLookup } from './task-lookup.js'
@@ -33,6 +35,7 @@ export class SlicePacker {
   readonly #store: Store
   readonly #decoder: SliceDecoder
   readonly #hot: HotWriter | null
+  readonly #live = new LiveReader()
   readonly #seen = new SeenCache({ devicesMax: 200_000 })
   #seenEpoch = 0
   readonly #plans: TaskLookup<PartitionPlan>
@@ -53,6 +56,7 @@ export class SlicePacker {
     const cpuStart = this.#monotonicMs()
     const { table } = this.#decoder
     const { letters, keys, ...decoded } = await this.#decoder.decode(task)
+    const live = this.#live.select(table, task)
     if (table.epoch !== this.#seenEpoch) {
       this.#seen.clear()
       this.#seenEpoch = table.epoch
@@ -78,8 +82,10 @@ export class SlicePacker {
       bytesOut: grouped.bytesOut,
       chunkRows: grouped.chunks.length,
       slabRows: grouped.slabs.length,
+      late: lateBuckets(grouped.chunks, task.mark.stamp),
       loads: grouped.chunks.map(row => ({ tenant: row.tenant, device: row.device, bytes: row.bytes.length + 80, rows: 1 })),
-      cpuMs
+      cpuMs,
+      ...(live === null ? {} : { live })
     }
   }
 
@@ -87,7 +93,8 @@ export class SlicePacker {
   async packHot (task: HotTask): Promise<HotResult> {
     if (this.#hot === null) return { put: true }
     await this.#decoder.decode(task)
-    return { put: await this.#hot.put(newestValues(this.#decoder.table, task.journalId)) }
+    const live = this.#live.select(this.#decoder.table, task)
+    return { put: await this.#hot.put(newestValues(this.#decoder.table, task.journalId)), ...(live === null ? {} : { live }) }
   }
 
   async #write (task: PackTask, grouped: GroupedSlice): Promise<void> {

@@ -18,6 +18,8 @@ export interface SlabMergerOptions {
   readonly slabsPerTaskMax: number
   /** Reserves that many consecutive stamps of the journal, which number the merges in the outbox. Absent: none is followed. */
   readonly takeStamps?: (count: number) => number
+  /** Told of the buckets that merged chunks came into, as far as the sealer wants to know. */
+  readonly onLate?: (buckets: NonNullable<MergeResult['late']>) => void
 }
 
 /** How long a merge waits for packing to catch up before it looks again. */
@@ -75,6 +77,7 @@ export class SlabMerger {
         log.warn({ error: (error as Error).message }, 'merging slabs failed; it is tried again later')
         return
       }
+      if (result.late !== undefined) this.#options.onLate?.(result.late)
       this.stats.tasks++
       this.stats.slabs += result.slabs
       this.stats.chunkRows += result.chunkRows

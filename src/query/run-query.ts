@@ -9,6 +9,8 @@ import type { Store } from '../store/store.js'
 import type { QueryResult, QueryTask, RangeQuery } from '../../workers/protocol.js'
 import { bytesOf, formatTime, formatValues } from './format-values.js'
 import { LatestReader } from './read-latest.js'
+import { AggregateRunner } from './run-aggregate.js'
+import { runShape } from './run-shape.js'
 import { readReadings } from '../store/read-readings.js'
 
 export { formatTime, formatValue } from './format-values.js'
@@ -17,11 +19,13 @@ export class QueryRunner {
   readonly #store: Store
   readonly #clock: Clock
   readonly #latest: LatestReader
+  readonly #aggregates: AggregateRunner
 
   constructor (store: Store, { clock }: { readonly clock: Clock }) {
     this.#store = store
     this.#clock = clock
     this.#latest = new LatestReader(store, clock)
+    this.#aggregates = new AggregateRunner(store)
   }
 
   /** @throws TwinfoldError `store_unavailable`, also past the task's deadline. */
@@ -30,7 +34,12 @@ export class QueryRunner {
       if (task.deadlineUs !== undefined && this.#clock.nowUs() > task.deadlineUs) throw tookTooLong()
     }
     checkpoint()
-    return task.kind === 'range' ? await runRange(this.#store, task, checkpoint) : await this.#latest.run(task, checkpoint)
+    switch (task.kind) {
+      case 'range': return await runRange(this.#store, task, checkpoint)
+      case 'latest': return await this.#latest.run(task, checkpoint)
+      case 'aggregate': return await this.#aggregates.run(task, checkpoint)
+      case 'shape': return await runShape(this.#store, task, checkpoint)
+    }
   }
 }
 

@@ -22,6 +22,11 @@ export interface Job {
   readonly body: Readonly<Record<string, unknown>>
 }
 
+/** Finished jobs of a tenant that are kept; the oldest go first. */
+export const jobsKeptMax = 500
+/** JSON of a job's body. */
+export const jobBodyBytesMax = 16 * 1024
+
 export interface JobStore {
   putJob(job: Job): Promise<void>
   getJob(tenant: string, id: string): Promise<Job | null>
@@ -29,4 +34,12 @@ export interface JobStore {
   listJobs(tenant: string, cursor: string | null, limit: number): Promise<Page<Job>>
   /** Jobs of all tenants that are not done, failed or cancelled. */
   listOpenJobs(): AsyncIterable<Job>
+  /** Asks whoever runs the job to stop it, on whatever node; durable, and not undone by `putJob`. */
+  cancelJob(tenant: string, id: string): Promise<void>
+  isJobCancelled(tenant: string, id: string): Promise<boolean>
+  deleteJob(tenant: string, id: string): Promise<void>
+}
+
+export function isOpen (state: JobState): boolean {
+  return state === 'queued' || state === 'running' || state === 'waiting'
 }

@@ -2,15 +2,11 @@
 import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
 import type { ClickHouseSettings } from '../../workers/protocol.js'
-import type { AnalyticsStore } from './analytics-store.js'
-import { ClickHouseAnalytics } from './cluster/clickhouse/clickhouse-analytics.js'
-import type { Watched } from './dependency-status.js'
-import type { MigrateResult } from './cluster/migration-files.js'
+import { ClickHouseAnalytics } from './clickhouse/clickhouse-analytics.js'
+import { EngineProcess, type EngineProcessOptions } from './embedded/analytics/engine-process.js'
 
-export interface OpenedAnalytics extends AnalyticsStore, Watched {
-  /** Makes the schema now rather than at the first use. */
-  migrate (): Promise<MigrateResult>
-}
+/** `connection`: for what else is asked of the same ClickHouse. */
+export type OpenedAnalytics = ClickHouseAnalytics
 
 export interface OpenAnalyticsOptions {
   readonly clock: Clock
@@ -22,4 +18,11 @@ export interface OpenAnalyticsOptions {
 /** Does not wait for ClickHouse: the schema is made by the first call that finds it there. */
 export function openAnalytics (settings: ClickHouseSettings, options: OpenAnalyticsOptions): OpenedAnalytics {
   return new ClickHouseAnalytics({ settings, ...options })
+}
+
+export type { EngineProcess }
+
+/** The engine of the embedded profile. Nothing is started before its `start`. */
+export function embeddedAnalyticsEngine (options: EngineProcessOptions): EngineProcess {
+  return new EngineProcess(options)
 }

@@ -3,7 +3,7 @@ import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
 import type { CassandraSettings, ClickHouseSettings } from '../../workers/protocol.js'
 import { migrateCassandra } from './cluster/cassandra/migrate.js'
-import { ClickHouseAnalytics } from './cluster/clickhouse/clickhouse-analytics.js'
+import { ClickHouseAnalytics } from './clickhouse/clickhouse-analytics.js'
 
 export interface MigratedDatabase {
   readonly database: 'Cassandra' | 'ClickHouse'

@@ -9,5 +9,5 @@ import type { Store } from './store.js'
 /** @param writer true on the main thread, which alone writes registry and plans. */
 export async function openStore (spec: StoreSpec, options: { clock: Clock, log: Log, writer: boolean }): Promise<Store> {
   if (spec.kind === 'cluster') return await openClusterStore({ spec, ...options })
-  return await openEmbeddedStore({ directory: spec.directory, ...options })
+  return await openEmbeddedStore({ directory: spec.directory, ...(spec.outbox === undefined ? {} : { outbox: spec.outbox }), ...options })
 }

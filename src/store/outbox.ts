@@ -22,7 +22,7 @@ export interface OutboxSlot {
 export interface OutboxEntry extends OutboxSlot {
   readonly chunks: readonly Omit<DeviceChunkRow, 'bytes'>[]
   readonly slabs: readonly Omit<SlabRow, 'bytes'>[]
-  /** Stream `seal`: the bucket whose tier rows changed. */
+  /** Stream `seal`: the bucket whose tier rows changed. Its entry is visible no sooner than they are, and before the bucket is clean. */
   readonly sealed?: { readonly tenant: string, readonly device: string, readonly bucket: Bucket }
 }
 

@@ -74,10 +74,19 @@ export interface Generation {
   readonly sequence: number
 }
 
+/** A head chunk that a seal took in. */
+export interface CoveredChunk extends SliceId {
+  /** Absent: every part of the slice. */
+  readonly part?: number
+}
+
 export interface SealedBucket {
   readonly generation: Generation
-  /** Slices whose head rows the sealed rows contain. */
-  readonly covered: readonly SliceId[]
+  /**
+   * Head chunks that this generation took in, and that may still be listed. Those of earlier generations are gone or come back
+   * unchanged (a repeated slice, a resurrected row): joining them again changes nothing, so they need not be named for ever.
+   */
+  readonly covered: readonly CoveredChunk[]
   readonly chunks: readonly { readonly minTs: number, readonly maxTs: number, readonly bytes: Uint8Array }[]
 }
 

@@ -7,10 +7,15 @@
  */
 import { shardOf } from '../core/ids.js'
 import { usPerDay, usPerMinute, type Chunk } from '../core/reading.js'
+import { inParallel } from '../core/in-parallel.js'
 import { decodeChunk, decodeSlabDevice } from '../series/codec.js'
-import { mergeChunks } from '../series/merge.js'
+import { dropErased } from '../series/erase.js'
+import { mergeChunks, type MergeRange } from '../series/merge.js'
 import { bucketsIn, saltsToRead, type Bucket, type PartitionPlan } from '../series/partition-plan.js'
+import { CoveredChunks } from './covered.js'
+import { cutChunk } from './cut-chunk.js'
 import type { BucketRef, DeviceChunkRow } from './raw-store.js'
+import type { ErasedPart } from './small-stores.js'
 import type { Store } from './store.js'
 import type { ReadingOrder } from '../../workers/protocol.js'
 
@@ -29,7 +34,28 @@ export interface ReadRequest {
   readonly checkpoint?: () => void
 }
 
-interface Source { readonly chunk: Chunk, readonly journalId: string }
+interface Source {
+  readonly chunk: Chunk
+  readonly journalId: string
+  /** The chunk is a result of `mergeChunks`: sorted, and every point in it once. */
+  readonly merged?: boolean
+}
+
+/** What is erased of the device, in the two forms in which readers use it. */
+export interface Erased {
+  /** Points with a lower accept stamp are erased, all of them. */
+  readonly before: number
+  /** Erasures of a metric or a range. */
+  readonly parts: readonly ErasedPart[]
+}
+
+export function erasedOf (parts: readonly ErasedPart[]): Erased {
+  const isWhole = ({ metric, fromTs, toTs }: ErasedPart): boolean => (metric ?? null) === null && fromTs === undefined && toTs === undefined
+  return { before: parts.filter(isWhole).reduce((stamp, part) => Math.max(stamp, part.stamp), 0), parts: parts.filter(part => !isWhole(part)) }
+}
+
+/** Spans that are read ahead of the consumer: none for the first, so that one who stops early has cost little. */
+const spansAheadMax = 4
 
 /**
  * Yields chunks of joined readings: each ascending inside, following one another in the order asked for, without overlap.
@@ -39,12 +65,26 @@ export async function * readReadings (store: Store, request: ReadRequest): Async
   const fromTs = Math.max(request.fromTs, request.oldestTs)
   const { toTs } = request
   if (fromTs >= toTs) return
-  const erasedBefore = await store.erasedBefore(request.tenant, request.device)
-  const { plan } = await store.getPlan(request.tenant, request.device)
-  const days = await daysSeen(store, request, fromTs, toTs)
-  for (const span of bucketSpans(plan, days, fromTs, toTs, request.order)) {
-    request.checkpoint?.()
-    yield * readSpan(store, request, plan, span, erasedBefore)
+  const [parts, { plan }, days] = await Promise.all([
+    store.erasedParts(request.tenant, request.device), store.getPlan(request.tenant, request.device), daysSeen(store, request, fromTs, toTs)
+  ])
+  const erased = erasedOf(parts)
+  const spans = bucketSpans(plan, days, fromTs, toTs, request.order)
+  const ahead: Promise<SpanRows>[] = []
+  let started = 0
+  try {
+    for (let i = 0; i < spans.length; i++) {
+      request.checkpoint?.()
+      for (; started < spans.length && started <= i + Math.min(i, spansAheadMax); started++) {
+        const reading = rowsOfSpan(store, request, plan, spans[started])
+        // Whoever waits for it hears of a failure; nobody may.
+        reading.catch(() => {})
+        ahead.push(reading)
+      }
+      yield * joinSpan(request, spans[i], await (ahead.shift() as Promise<SpanRows>), erased)
+    }
+  } finally {
+    await Promise.allSettled(ahead)
   }
 }
 
@@ -86,42 +126,59 @@ export function bucketSpans (plan: PartitionPlan, days: readonly number[], fromT
   return order === 'asc' ? cut : cut.reverse()
 }
 
-async function * readSpan (store: Store, request: ReadRequest, plan: PartitionPlan, span: BucketSpan, erasedBefore: number): AsyncGenerator<Chunk> {
-  const metrics = request.metrics ?? undefined
-  let held: Source[] = await slabSources(store, request, span)
-  const rows = await chunkRows(store, request, plan, span)
+interface SpanRows { readonly slabs: readonly Source[], readonly rows: readonly ChunkRow[] }
+
+async function rowsOfSpan (store: Store, request: ReadRequest, plan: PartitionPlan, span: BucketSpan): Promise<SpanRows> {
+  const slabs = await slabSources(store, request, span)
+  const rows = (await inParallel(span.buckets, async bucket => await chunkRows(store, request, plan, span, bucket), bucketsAtOnce)).flat()
   if (request.order === 'asc') rows.sort((a, b) => a.minTs - b.minTs)
   else rows.sort((a, b) => b.maxTs - a.maxTs)
+  return { slabs, rows }
+}
+
+const bucketsAtOnce = 16
+
+function * joinSpan (request: ReadRequest, span: BucketSpan, { slabs, rows }: SpanRows, erased: Erased): Generator<Chunk> {
+  const metrics = request.metrics ?? undefined
+  const ascending = request.order === 'asc'
+  const live = (source: Source): Source => erased.parts.length === 0 ? source : { ...source, chunk: dropErased(source.chunk, erased.parts) }
+  let held: Source[] = slabs.map(live)
   // What lies beyond the next row's nearest end is final: no later row can change it.
   let { fromTs, toTs } = span
-  const range = (from: number, to: number): { fromTs: number, toTs: number, erasedBefore: number, oldestTs: number } => ({ fromTs: from, toTs: to, erasedBefore, oldestTs: request.oldestTs })
+  const range = (from: number, to: number): MergeRange => ({ fromTs: from, toTs: to, erasedBefore: erased.before, oldestTs: request.oldestTs })
   let heldReadings = 0
   let releaseAt = 2048
   for (let i = 0; i < rows.length; i++) {
     request.checkpoint?.()
     const row = rows[i]
-    held.push({ chunk: decodeChunk(row.bytes, metrics), journalId: row.journalId })
+    held.push(live({ chunk: decodeChunk(row.bytes, metrics), journalId: row.journalId, merged: row.merged }))
     heldReadings += held[held.length - 1].chunk.ts.length
-    const next = rows[i + 1]
+    const next = rows.at(i + 1)
     if (next === undefined || heldReadings < releaseAt) continue
     // At least an equal timestamp of the next row must still be joined with what is held.
-    const border = request.order === 'asc' ? next.minTs : next.maxTs + 1
-    if (request.order === 'asc' ? border <= fromTs : border >= toTs) { releaseAt = heldReadings * 2; continue }
-    const final = request.order === 'asc' ? mergeChunks(held, range(fromTs, border)) : mergeChunks(held, range(border, toTs))
-    const rest = request.order === 'asc' ? mergeSources(held, range(border, toTs)) : mergeSources(held, range(fromTs, border))
-    if (request.order === 'asc') fromTs = border
+    const border = ascending ? next.minTs : next.maxTs + 1
+    if (ascending ? border <= fromTs : border >= toTs) { releaseAt = heldReadings * 2; continue }
+    const final = joined(held, ascending ? range(fromTs, border) : range(border, toTs))
+    const rest = mergeSources(held, ascending ? range(border, toTs) : range(fromTs, border))
+    if (ascending) fromTs = border
     else toTs = border
     held = rest
     heldReadings = rest.reduce((sum, source) => sum + source.chunk.ts.length, 0)
     releaseAt = Math.max(2048, heldReadings * 2)
     if (final.ts.length > 0) yield final
   }
-  const last = mergeChunks(held, range(fromTs, toTs))
+  const last = joined(held, range(fromTs, toTs))
   if (last.ts.length > 0) yield last
 }
 
+/** As `mergeChunks`; a sealed chunk that stands alone is joined already, and only cut. */
+function joined (held: readonly Source[], range: MergeRange): Chunk {
+  if (held.length === 1 && held[0].merged === true && range.erasedBefore === 0) return cutChunk(held[0].chunk, Math.max(range.fromTs, range.oldestTs), range.toTs)
+  return mergeChunks(held, range)
+}
+
 /** Joins what is held per journal, so that ties are still decided by journal later. */
-function mergeSources (held: readonly Source[], range: { fromTs: number, toTs: number, erasedBefore: number, oldestTs: number }): Source[] {
+function mergeSources (held: readonly Source[], range: MergeRange): Source[] {
   const byJournal = new Map<string, Source[]>()
   for (const source of held) {
     const list = byJournal.get(source.journalId)
@@ -149,26 +206,24 @@ async function slabSources (store: Store, request: ReadRequest, span: BucketSpan
   return sources
 }
 
-interface ChunkRow { readonly minTs: number, readonly maxTs: number, readonly bytes: Uint8Array, readonly journalId: string }
+interface ChunkRow { readonly minTs: number, readonly maxTs: number, readonly bytes: Uint8Array, readonly journalId: string, readonly merged: boolean }
 
-async function chunkRows (store: Store, request: ReadRequest, plan: PartitionPlan, span: BucketSpan): Promise<ChunkRow[]> {
+async function chunkRows (store: Store, request: ReadRequest, plan: PartitionPlan, span: BucketSpan, bucket: Bucket): Promise<ChunkRow[]> {
+  const ref: BucketRef = { tenant: request.tenant, device: request.device, retentionDays: request.retentionDays, bucket, salts: saltsToRead(plan) }
+  // Head before sealed: a seal writes its rows before it removes the head rows that they cover.
+  const head: DeviceChunkRow[] = []
+  for await (const row of store.raw.scanChunks(ref, span.fromTs, span.toTs)) {
+    request.checkpoint?.()
+    head.push(row)
+  }
+  const sealed = await store.raw.readSealed(ref)
+  const covered = new CoveredChunks(head.length === 0 ? [] : sealed?.covered)
   const rows: ChunkRow[] = []
-  for (const bucket of span.buckets) {
-    const ref: BucketRef = { tenant: request.tenant, device: request.device, retentionDays: request.retentionDays, bucket, salts: saltsToRead(plan) }
-    // Head before sealed: a seal writes its rows before it removes the head rows that they cover.
-    const head: DeviceChunkRow[] = []
-    for await (const row of store.raw.scanChunks(ref, span.fromTs, span.toTs)) {
-      request.checkpoint?.()
-      head.push(row)
-    }
-    const sealed = await store.raw.readSealed(ref)
-    const covered = new Set(sealed?.covered.map(slice => `${slice.journalId}:${slice.mark}`))
-    for (const row of head) {
-      if (!covered.has(`${row.slice.journalId}:${row.slice.mark}`)) rows.push({ minTs: row.minTs, maxTs: row.maxTs, bytes: row.bytes, journalId: row.slice.journalId })
-    }
-    for (const chunk of sealed?.chunks ?? []) {
-      if (chunk.maxTs >= span.fromTs && chunk.minTs < span.toTs) rows.push({ ...chunk, journalId: '' })
-    }
+  for (const { slice, part, minTs, maxTs, bytes } of head) {
+    if (!covered.has({ slice, part })) rows.push({ minTs, maxTs, bytes, journalId: slice.journalId, merged: false })
+  }
+  for (const { minTs, maxTs, bytes } of sealed?.chunks ?? []) {
+    if (maxTs >= span.fromTs && minTs < span.toTs) rows.push({ minTs, maxTs, bytes, journalId: '', merged: true })
   }
   return rows
 }

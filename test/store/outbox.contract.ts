@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import { randomBytes } from 'node:crypto'
 import { usPerMinute } from '../../src/core/reading.js'
 import type { Outbox, OutboxEntry, OutboxSlot, OutboxStream } from '../../src/store/outbox.js'
-import { chunkOf, day0, gather, newTenantId, readable, slabOf, sliceOf, writeOf, type OpenStore } from './store-fixtures.js'
+import { chunkOf, day0, gather, newTenantId, readable, refOf, retentionDays, slabOf, sliceOf, writeOf, type OpenStore } from './store-fixtures.js'
 
 const always = Number.MAX_SAFE_INTEGER
 const stamp = day0 + 400 * usPerMinute
@@ -129,5 +129,28 @@ export function outboxContract (t: Test, open: OpenStore): void {
     t.equal(entry.chunks.length, 3000)
     const rows = await outbox.readEntry(entry)
     t.strictSame(rows.chunks.map(row => `${row.device} ${row.minTs} ${Buffer.from(row.bytes).toString()}`), chunks.map(row => `${row.device} ${row.minTs} ${Buffer.from(row.bytes).toString()}`))
+  })
+
+  void t.test('outbox: a seal names its bucket once its rows are there, in a stream of its own', async t => {
+    const { raw, outbox } = await opened()
+    const tenant = newTenantId()
+    const journalId = newJournalId()
+    await raw.writeHead(writeOf({ chunks: [chunkOf(tenant, 'd', { slice: sliceOf(9, journalId) })], outbox: slot(journalId, 9) }))
+    const ref = refOf(tenant, 'd')
+    for (const sequence of [stamp + 1, stamp + 2, stamp + 2]) {
+      await raw.writeSealed(ref, { retentionDays }, {
+        generation: { epoch: 1, sequence }, covered: [sliceOf(9, journalId)], chunks: [{ minTs: day0, maxTs: day0 + 1000, bytes: Buffer.from('sealed') }], outbox: slot(journalId, sequence, 'seal')
+      })
+    }
+    const entries = await outbox.readOutbox(journalId, 'seal', stamp, always, 10)
+    t.strictSame(sequences(entries), [stamp + 1, stamp + 2])
+    for (const { sealed, chunks, slabs } of entries) {
+      t.strictSame(sealed, { tenant, device: 'd', bucket: ref.bucket })
+      t.strictSame([chunks, slabs], [[], []])
+    }
+    t.strictSame(sequences(await outbox.readOutbox(journalId, 'seal', stamp + 1, always, 10)), [stamp + 2])
+    t.strictSame(sequences(await outbox.readOutbox(journalId, 'pack', 0, always, 10)), [9])
+    const [packed] = await outbox.readOutbox(journalId, 'pack', 0, always, 10)
+    t.strictSame((await outbox.readEntry(packed)).chunks, [], 'the sealed chunk is gone from the head')
   })
 }

@@ -8,6 +8,7 @@ import type { Device } from '../../tenancy/model.js'
 import { authorizeHook, tenantOf } from './authorize.js'
 import { secretSchema } from './credential-view.js'
 import { nextCursor, storeCursor } from './cursor.js'
+import { checkedTags, tagsSchema, type Tags } from './device-tags.js'
 import { requireVisible } from './device-access.js'
 import { cutOff } from './cut-off.js'
 import type { EdgeContext } from './edge-context.js'
@@ -22,17 +23,18 @@ const changeable: Readonly<Record<string, Schema>> = {
   name: textSchema,
   type: textSchema,
   gateway: { type: 'boolean', description: 'May speak for the devices whose gatewayId names it.' },
-  gatewayId: { type: ['string', 'null'], maxLength: deviceIdCharsMax, description: 'A gateway of the same tenant.' }
+  gatewayId: { type: ['string', 'null'], maxLength: deviceIdCharsMax, description: 'A gateway of the same tenant.' },
+  tags: tagsSchema
 }
 const deviceSchema: Schema = {
   type: 'object',
-  properties: { id: { type: 'string' }, name: { type: 'string' }, type: { type: 'string' }, gateway: { type: 'boolean' }, gatewayId: { type: ['string', 'null'] }, createdAt: { type: 'string', format: 'date-time' } }
+  properties: { id: { type: 'string' }, name: { type: 'string' }, type: { type: 'string' }, gateway: { type: 'boolean' }, gatewayId: { type: ['string', 'null'] }, tags: { type: 'object', additionalProperties: { type: 'string' } }, createdAt: { type: 'string', format: 'date-time' } }
 }
 
-interface DeviceChange { readonly name?: string, readonly type?: string, readonly gateway?: boolean, readonly gatewayId?: string | null }
+interface DeviceChange { readonly name?: string, readonly type?: string, readonly gateway?: boolean, readonly gatewayId?: string | null, readonly tags?: Tags }
 
-export function deviceView ({ id, name, type, gateway, gatewayId, createdAt }: Device): object {
-  return { id, name, type, gateway, gatewayId, createdAt: isoTime(createdAt) }
+export function deviceView ({ id, name, type, gateway, gatewayId, tags = {}, createdAt }: Device): object {
+  return { id, name, type, gateway, gatewayId, tags, createdAt: isoTime(createdAt) }
 }
 
 async function requireGateway (context: EdgeContext, tenant: string, id: string, gatewayId: string | null | undefined): Promise<void> {
@@ -43,8 +45,8 @@ async function requireGateway (context: EdgeContext, tenant: string, id: string,
 
 async function createDevice (context: EdgeContext, tenant: string, body: DeviceChange & { readonly id: string }): Promise<{ device: Device, token: object }> {
   const { store, clock } = context.options
-  const { id, name = '', type = '', gateway = false, gatewayId = null } = body
-  const device: Device = { tenant, id, name, type, gateway, gatewayId, createdAt: clock.nowUs() }
+  const { id, name = '', type = '', gateway = false, gatewayId = null, tags = {} } = body
+  const device: Device = { tenant, id, name, type, gateway, gatewayId, createdAt: clock.nowUs(), tags: checkedTags(tags) }
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     await requireGateway(context, tenant, id, gatewayId)
     if (!await store.createDevice(device)) throw new TwinfoldError('already_exists', `device '${id}' exists already`, { field: 'id' })
@@ -61,8 +63,8 @@ async function changeDevice (context: EdgeContext, tenant: string, id: string, c
     const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
     if (device === null) throw deviceNotFound(id)
     await requireGateway(context, tenant, id, change.gatewayId)
-    const { name, type, gateway, gatewayId } = { ...device, ...change }
-    const next: Device = { ...device, name, type, gateway, gatewayId }
+    const { name, type, gateway, gatewayId, tags = {} } = { ...device, ...change }
+    const next: Device = { ...device, name, type, gateway, gatewayId, tags: checkedTags(tags) }
     await store.updateDevice(next)
     context.devices.forget(tenant, id)
     // A gateway's open connection remembers for whom it may speak.

@@ -9,6 +9,8 @@ import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
 import type { Journal } from '../../journal/journal-types.js'
 import type { DependencyStatus } from '../../store/dependency-status.js'
+import type { FleetStore, TenantSql } from '../../store/fleet-store.js'
+import type { LiveSource } from '../../live/live-hub.js'
 import type { Revocation } from '../../store/revocation-log.js'
 import type { Store } from '../../store/store.js'
 import type { Principal, Role, Tenant } from '../../tenancy/model.js'
@@ -45,6 +47,12 @@ export interface HttpEdgeOptions {
   readonly idempotency: IdempotencyKeys
   /** Absent: analytics is off. */
   readonly analytics?: AnalyticsSource
+  /** Absent: analytics is off. */
+  readonly fleet?: FleetStore
+  /** Absent: analytics is off. */
+  readonly sql?: TenantSql
+  /** Absent: nobody can watch. */
+  readonly live?: LiveSource
   /** The servers of the installation; none where this one has the store to itself. */
   readonly nodes?: NodeListing
   readonly clock: Clock

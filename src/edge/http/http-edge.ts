@@ -5,6 +5,7 @@
 import type { AddressInfo } from 'node:net'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { TwinfoldError, type ErrorCode } from '../../core/errors.js'
+import { aggregateRoutes } from './aggregate-routes.js'
 import { analyticsRoutes } from './analytics-routes.js'
 import { deadLetterRoutes } from './dead-letter-routes.js'
 import { DeviceDirectory } from './device-directory.js'
@@ -12,8 +13,10 @@ import { deviceRoutes } from './device-routes.js'
 import { deviceTokenRoutes } from './device-token-routes.js'
 import { StampSeen, type EdgeContext } from './edge-context.js'
 import type { HttpEdge, HttpEdgeOptions, HttpEdgeStats } from './edge-types.js'
+import { fleetRoutes } from './fleet-routes.js'
 import { keyRoutes } from './key-routes.js'
 import { KeyedLock } from '../../core/keyed-lock.js'
+import { liveRoutes } from './live-routes.js'
 import { nodeRoutes } from './node-routes.js'
 import { registerOpenApi } from './openapi.js'
 import { planRoutes } from './plan-routes.js'
@@ -71,7 +74,7 @@ function resources (context: EdgeContext) {
       void reply.header('cache-control', 'no-store')
       done()
     })
-    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, nodeRoutes]) await api.register(routes(context))
+    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, liveRoutes, nodeRoutes]) await api.register(routes(context))
   }
 }
 

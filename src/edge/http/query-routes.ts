@@ -4,29 +4,19 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { TwinfoldError } from '../../core/errors.js'
-import { metricNameBytesMax, metricsPerReadingMax } from '../../core/limits.js'
-import { usPerDay } from '../../core/reading.js'
-import { retentionDaysAt, type Tenant } from '../../tenancy/model.js'
 import type { LatestQuery, RangeQuery, ReadingOrder, TimeFormat } from '../../../workers/protocol.js'
 import { authorizeHook, tenantOf } from './authorize.js'
 import { decodeCursor, encodeCursor } from './cursor.js'
 import { requireVisible } from './device-access.js'
 import type { EdgeContext } from './edge-context.js'
+import { anyTime, metricsSchema, parseMetrics, rawScope, sendJson, timesSchema } from './query-scope.js'
 import { isoTime, parseSpan, spanSchemas, type Span } from './query-time.js'
 import { idParams, routeDocs } from './route-docs.js'
-import type { Schema } from './schema-check.js'
+
+export { parseMetrics } from './query-scope.js'
 
 export const rangeLimitMax = 10_000
 const rangeLimitDefault = 1000
-
-const metricsSchema: Schema = {
-  type: 'array',
-  items: { type: 'string', maxLength: metricsPerReadingMax * (metricNameBytesMax + 1) },
-  maxItems: metricsPerReadingMax,
-  description: 'Names with commas between, or the parameter several times with one name each. Default: all.'
-}
-const timesSchema: Schema = { type: 'string', enum: ['iso', 'ms'], default: 'iso', description: 'How times are written.' }
-const anyTime: Schema = { type: ['string', 'number'] }
 
 interface ReadParameters { readonly metrics?: readonly string[], readonly times?: TimeFormat }
 interface RangeParameters extends ReadParameters {
@@ -37,17 +27,6 @@ interface RangeParameters extends ReadParameters {
   readonly cursor?: string
 }
 
-/** Sorted and without repetition; null: all. @throws TwinfoldError `invalid_field` */
-export function parseMetrics (given: readonly string[] | undefined): readonly string[] | null {
-  if (given === undefined) return null
-  const names = given.length === 1 ? given[0].split(',') : given
-  const unique = [...new Set(names)].sort()
-  if (unique.length > metricsPerReadingMax || unique.some(name => name === '' || Buffer.byteLength(name) > metricNameBytesMax)) {
-    throw new TwinfoldError('invalid_field', `'metrics' are at most ${metricsPerReadingMax} names of 1 to ${metricNameBytesMax} bytes`, { field: 'metrics' })
-  }
-  return unique
-}
-
 /** The cursor carries the range as it was resolved at the first page, so that `now-6h` does not move from page to page. */
 function resumeAt (query: readonly string[], cursor: string, order: ReadingOrder): { whole: Span, rest: Span } {
   const [fromTs, toTs, lastTs] = decodeCursor(query, cursor).split('.').map(Number)
@@ -55,17 +34,6 @@ function resumeAt (query: readonly string[], cursor: string, order: ReadingOrder
     throw new TwinfoldError('invalid_field', 'the cursor does not belong to this query; start again without it', { field: 'cursor' })
   }
   return { whole: { fromTs, toTs }, rest: order === 'asc' ? { fromTs: lastTs + 1, toTs } : { fromTs, toTs: lastTs } }
-}
-
-async function tenantBounds (context: EdgeContext, id: string): Promise<Pick<RangeQuery, 'tenant' | 'retentionDays' | 'oldestTs'>> {
-  const tenant: Tenant | null = await context.options.tenants.get(id)
-  if (tenant === null) throw new TwinfoldError('not_found', 'the tenant is gone')
-  const nowUs = context.stamps.now()
-  return {
-    tenant: id,
-    retentionDays: [...new Set(tenant.retention.map(entry => entry.days))],
-    oldestTs: Math.max(0, nowUs - retentionDaysAt(tenant, nowUs) * usPerDay)
-  }
 }
 
 async function sendRange (context: EdgeContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
@@ -79,7 +47,7 @@ async function sendRange (context: EdgeContext, request: FastifyRequest, reply: 
   const whole = parseSpan(parameters, nowUs)
   const span = parameters.cursor === undefined ? { whole, rest: whole } : resumeAt(query, parameters.cursor, order)
   await requireVisible(context, request, id)
-  const task: RangeQuery = { kind: 'range', ...await tenantBounds(context, tenant), device: id, metrics, ...span.rest, order, limit, times }
+  const task: RangeQuery = { kind: 'range', ...await rawScope(context, tenant), device: id, metrics, ...span.rest, order, limit, times }
   const result = span.rest.fromTs >= span.rest.toTs ? emptyRange : await context.options.queries.run(task)
   const next = result.more && result.lastTs !== null ? encodeCursor(query, `${span.whole.fromTs}.${span.whole.toTs}.${result.lastTs}`) : null
   const time = (us: number): string => times === 'ms' ? String(us / 1000) : `"${isoTime(us)}"`
@@ -95,13 +63,9 @@ async function sendLatest (context: EdgeContext, request: FastifyRequest, reply:
   const tenant = tenantOf(request)
   const wanted = parseMetrics(metrics)
   await requireVisible(context, request, id)
-  const task: LatestQuery = { kind: 'latest', ...await tenantBounds(context, tenant), device: id, metrics: wanted, times }
+  const task: LatestQuery = { kind: 'latest', ...await rawScope(context, tenant), device: id, metrics: wanted, times }
   const result = await context.options.queries.run(task)
   return await sendJson(reply, `{"device":${JSON.stringify(id)},"latest":`, result.body, result.source === undefined ? '}' : `,"source":"${result.source}"}`)
-}
-
-async function sendJson (reply: FastifyReply, head: string, body: Uint8Array, tail: string): Promise<FastifyReply> {
-  return await reply.header('content-type', 'application/json; charset=utf-8').send(Buffer.concat([Buffer.from(head), body, Buffer.from(tail)]))
 }
 
 export function queryRoutes (context: EdgeContext) {

@@ -27,6 +27,9 @@ const replayUnackedMax = 512
 /** Marks a packet id whose PUBREC has come and whose PUBCOMP is awaited (`unacked`). */
 export const released = 0x10000
 
+/** Stands in the codes of a SUBACK for a filter that the stage serves itself, at QoS 0. */
+export const grantedHere = -2
+
 export const ConnectionState = { awaitingConnect: 0, authenticating: 1, connecting: 2, open: 3 } as const
 
 function closeClient (client: BrokerClient): void { client.close() }
@@ -152,7 +155,7 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
     const at = headerBytes(packet, 0) + 2
     const answer = newPacket(packet[0], 2 + codes.length)
     packet.copy(answer.packet, answer.at, at - 2, at)
-    for (let i = 0; i < codes.length; i++) answer.packet[answer.at + 2 + i] = codes[i] < 0 ? 0x80 : packet[at + codes[i]]
+    for (let i = 0; i < codes.length; i++) answer.packet[answer.at + 2 + i] = codes[i] < 0 ? (codes[i] === grantedHere ? 0 : 0x80) : packet[at + codes[i]]
     this.send(answer.packet)
     job.answered()
   }
@@ -249,6 +252,7 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
       socket.resume()
     }
     this.destroyed = true
+    context.live?.end(this)
     this.outbound.drop()
     this.#inbox = null
     this.dropInbound()

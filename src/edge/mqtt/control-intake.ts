@@ -7,8 +7,9 @@ import { mqttSubscriptionsPerSessionMax } from '../../core/limits.js'
 import { maySubscribe } from '../../gate/access.js'
 import type { Principal } from '../../tenancy/model.js'
 import { readFilters, shortPacketFault } from './control-packets.js'
-import { released } from './client-side.js'
+import { grantedHere, released } from './client-side.js'
 import { Lane, type LaneJob } from './lane.js'
+import { liveTopicOf } from './live-subscriptions.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import type { MqttContext } from './mqtt-context.js'
 import { countReason } from './mqtt-stats.js'
@@ -95,7 +96,7 @@ function subscribeReceived (context: MqttContext, connection: MqttConnection, pa
   if (outcome.kind === 'fault') return fault(connection, outcome.reason, packet)
   const codes: number[] = []
   const wanted = new Map<string, { index: number, qos: number }>()
-  let room = mqttSubscriptionsPerSessionMax - connection.subscriptionCount
+  let room = mqttSubscriptionsPerSessionMax - connection.subscriptionCount - (context.live?.count(connection) ?? 0)
   for (const { filter, bytes, qos } of outcome.filters) {
     const known = wanted.get(filter)
     if (known !== undefined) {
@@ -104,22 +105,29 @@ function subscribeReceived (context: MqttContext, connection: MqttConnection, pa
       codes.push(known.index)
       continue
     }
+    const live = context.live === null ? null : liveTopicOf(filter)
     let refusal: string | null = null
     if (filter.startsWith('$share/')) refusal = 'filter_shared'
     else if (exceedsTopicLimits(bytes)) refusal = 'filter_too_long'
     else if (!maySubscribe(connection.principal as Principal, filter)) refusal = 'filter_forbidden'
     else if (room-- <= 0) refusal = 'subscriptions_max'
+    else if (live === 'refused') refusal = 'filter_live'
+    else if (live !== null && context.live?.subscribe(connection, filter, live) !== true) refusal = 'live_max'
     if (refusal !== null) {
       countReason(context.stats.refused, refusal)
       context.log.debug({ tenant: connection.tenant, filter, reason: refusal }, 'an MQTT subscription was refused')
       codes.push(-1)
       continue
     }
+    if (live !== null) {
+      codes.push(grantedHere)
+      continue
+    }
     codes.push(wanted.size)
     wanted.set(filter, { index: wanted.size, qos })
   }
   if (wanted.size === 0) {
-    connection.send(encodeSuback(outcome.packetId, codes.map(() => 0x80)))
+    connection.send(encodeSuback(outcome.packetId, codes.map(code => code === grantedHere ? 0 : 0x80)))
     context.flush(connection, true)
     return Intake.taken
   }
@@ -132,6 +140,7 @@ function subscribeReceived (context: MqttContext, connection: MqttConnection, pa
 function unsubscribeReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
   const outcome = readFilters(packet, false)
   if (outcome.kind === 'fault') return fault(connection, outcome.reason, packet)
+  for (const { filter } of outcome.filters) context.live?.unsubscribe(connection, filter)
   const filters = new Set(outcome.filters.map(({ filter }) => connection.brokerPrefix + filter))
   const ack = context.intake.entry(connection, 0, 0, packet.length)
   context.intake.pushAck(connection, ack)

@@ -9,6 +9,7 @@ import { AckEntryPool, AckSlab } from './ack-queue.js'
 import { PacketAssembler } from './assembler.js'
 import type { OpenBroker } from './broker.js'
 import type { ClientSide } from './client-side.js'
+import type { LiveSubscriptions } from './live-subscriptions.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import type { MqttStats } from './mqtt-stats.js'
 import { PublishIntake } from './publish-intake.js'
@@ -44,6 +45,8 @@ export interface MqttContextOptions {
   readonly leaseTicks: number
   readonly newId: () => string
   readonly onRefused: ((message: RefusedMessage) => void) | undefined
+  /** null: the topics of live readings are like any others. */
+  readonly live: LiveSubscriptions | null
 }
 
 const ackSlabBytes = 256 * 1024
@@ -62,6 +65,7 @@ export class MqttContext {
   readonly leaseTicks: number
   readonly newId: () => string
   readonly onRefused: ((message: RefusedMessage) => void) | undefined
+  readonly live: LiveSubscriptions | null
   readonly #tickMs: number
   readonly connections = new Set<MqttConnection>()
   readonly ackSlab = new AckSlab(ackSlabBytes)
@@ -89,6 +93,7 @@ export class MqttContext {
     this.leaseTicks = options.leaseTicks
     this.newId = options.newId
     this.onRefused = options.onRefused
+    this.live = options.live
     this.#tickMs = options.tickMs
     this.intake = new PublishIntake(this)
   }

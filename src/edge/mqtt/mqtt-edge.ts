@@ -19,11 +19,13 @@ import { parseDeviceTopic } from '../../gate/access.js'
 import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
 import type { Journal } from '../../journal/journal-types.js'
+import type { LiveSource } from '../../live/live-hub.js'
 import { encodeIdentity, RecordKind } from '../../journal/record.js'
 import type { BrokerMessaging } from '../../store/broker/messaging.js'
 import type { RegistryStore } from '../../store/registry.js'
 import type { Principal } from '../../tenancy/model.js'
 import { openBroker, type BrokerPacket } from './broker.js'
+import { LiveSubscriptions } from './live-subscriptions.js'
 import { MqttConnection } from './mqtt-connection.js'
 import { MqttContext, type RefusedMessage } from './mqtt-context.js'
 import { countReason, MqttStats } from './mqtt-stats.js'
@@ -46,6 +48,8 @@ export interface MqttEdgeOptions {
   readonly persistence: unknown
   /** Joins this broker with those of other nodes; it is opened and closed with the edge. */
   readonly messaging?: BrokerMessaging
+  /** Serves `devices/{id}/live`; absent: those topics are like any others. */
+  readonly live?: LiveSource
   readonly clock: Clock
   readonly log: Log
   /** Sockets at a time; one more is closed at once. */
@@ -101,7 +105,8 @@ export class MqttEdge {
       tickMs,
       leaseTicks,
       newId: options.newId ?? randomUUID,
-      onRefused: options.onRefused
+      onRefused: options.onRefused,
+      live: options.live === undefined ? null : new LiveSubscriptions(options.live, options.registry)
     })
   }
 

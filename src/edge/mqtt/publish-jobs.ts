@@ -211,7 +211,7 @@ export class HandOverJob extends Job {
   readonly exclusive = true
   readonly #packet: Buffer
   readonly #awaitsAnswer: boolean
-  /** SUBACK codes in the order asked: an index into the broker's answer, or -1 for a refusal; null for UNSUBSCRIBE. */
+  /** SUBACK codes in the order asked: an index into the broker's answer, -1 for a refusal, or `grantedHere`; null for UNSUBSCRIBE. */
   readonly codes: readonly number[] | null
   #finished = false
 

@@ -30,6 +30,11 @@ export interface NumberWindows extends WindowsOf<'number'> {
   readonly increases: Float64Array
   /** Integral of the value over time from the first to the last point, each value held until the next point; value times µs. */
   readonly areas: Float64Array
+  /**
+   * Decimal places that the window's values need, 0 to 12, where its sums and increases are exact decimals (exact.ts), else -1.
+   * Squares and areas are exact as well where they are not too large.
+   */
+  readonly scales: Int8Array
 }
 
 export interface BooleanWindows extends WindowsOf<'boolean'> {

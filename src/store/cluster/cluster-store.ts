@@ -9,11 +9,15 @@ import type { Log } from '../../core/log.js'
 import type { ClusterSpec } from '../../../workers/protocol.js'
 import type { Store } from '../store.js'
 import { methodsOf } from '../methods-of.js'
+import { CassandraClaims } from './cassandra/cassandra-claims.js'
 import { CassandraDeadLetters } from './cassandra/cassandra-dead-letters.js'
+import { CassandraJobs } from './cassandra/cassandra-jobs.js'
 import { CassandraPlans } from './cassandra/cassandra-plans.js'
 import { CassandraRawStore } from './cassandra/cassandra-raw-store.js'
 import { CassandraRegistry } from './cassandra/cassandra-registry.js'
+import { CassandraSealRequests } from './cassandra/cassandra-seal-requests.js'
 import { CassandraSmallStores } from './cassandra/cassandra-small-stores.js'
+import { CassandraTierStore } from './cassandra/cassandra-tiers.js'
 import { migrateCassandra } from './cassandra/migrate.js'
 import { openCassandra } from './cassandra/open-cassandra.js'
 import { openRedis } from './redis/open-redis.js'
@@ -34,6 +38,7 @@ export async function openClusterStore ({ spec, clock, log, writer }: ClusterSto
   const raw = new CassandraRawStore(client, { clock, outbox: spec.outbox })
   return {
     raw,
+    tiers: new CassandraTierStore(client),
     hot: new RedisHotState(redis),
     outbox: spec.outbox ? raw : null,
     ...methodsOf(new CassandraRegistry(client), [
@@ -43,9 +48,12 @@ export async function openClusterStore ({ spec, clock, log, writer }: ClusterSto
     ...methodsOf(new CassandraPlans(client), ['getPlan', 'putPlanIfVersion']),
     ...methodsOf(new CassandraDeadLetters(client), ['putDeadLetters', 'listDeadLetters', 'getDeadLetter', 'deleteDeadLetters', 'trimDeadLetters', 'deadLetterTenants']),
     ...methodsOf(new CassandraSmallStores(client), [
-      'getCursor', 'putCursor', 'putErasure', 'erasedBefore', 'listErasures', 'getSetting', 'putSetting', 'putIdempotency', 'getIdempotency',
+      'getCursor', 'putCursor', 'putErasure', 'erasedBefore', 'erasedParts', 'listErasures', 'getSetting', 'putSetting', 'putIdempotency', 'getIdempotency',
       'dropIdempotencyBefore', 'claimIdempotency'
     ]),
+    ...methodsOf(new CassandraJobs(client), ['putJob', 'getJob', 'listJobs', 'listOpenJobs', 'cancelJob', 'isJobCancelled', 'deleteJob']),
+    ...methodsOf(new CassandraClaims(client, { clock }), ['takeClaim', 'releaseClaim']),
+    ...methodsOf(new CassandraSealRequests(client), ['putSealRequests', 'scanSealRequests', 'countSealRequests', 'deleteSealRequests']),
     dependencies: () => [client.status(), redis.status()],
     async open () {},
     async close () {

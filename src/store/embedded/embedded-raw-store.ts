@@ -2,7 +2,7 @@
 import { TwinfoldError } from '../../core/errors.js'
 import type { SliceId } from '../../core/reading.js'
 import type {
-  BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadWrite, RawStore, RetentionClass, SealedBucket, SeriesSeenRow, SlabRow
+  BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow
 } from '../raw-store.js'
 import { usPerDay } from '../../core/reading.js'
 import type { DatabasePool } from './database-pool.js'
@@ -12,6 +12,8 @@ import { KeyedLock } from '../../core/keyed-lock.js'
 import { compactAll, probe, rotate } from './level.js'
 import { bytesUnder, dropDatabase, listDatabases, listWindows, LogSyncer } from './raw-files.js'
 import { listHeadSlices, scanChunks, scanDirty, scanSeen } from './raw-read.js'
+import { dropExpiredOutbox, type EmbeddedOutboxWriter } from './outbox.js'
+import { listHeadSpans } from './raw-spans.js'
 import { readSealed, writeSealed } from './raw-sealed.js'
 import { scanSlabs, scanSlabsToMerge } from './raw-slabs.js'
 import { RawWriter } from './raw-write.js'
@@ -22,15 +24,17 @@ export class EmbeddedRawStore implements RawStore {
   readonly #pool: DatabasePool
   /** null in a store beside the owner's. */
   readonly #owner: KeeperOwner | null
+  readonly #outbox: EmbeddedOutboxWriter
   readonly #writer: RawWriter
   readonly #syncer: LogSyncer
   readonly #locks = new KeyedLock()
 
-  constructor (options: { directory: string, pool: DatabasePool, owner: KeeperOwner | null }) {
+  constructor (options: { directory: string, pool: DatabasePool, owner: KeeperOwner | null, outbox: EmbeddedOutboxWriter }) {
     this.#directory = options.directory
     this.#pool = options.pool
     this.#owner = options.owner
-    this.#writer = new RawWriter(options.pool)
+    this.#outbox = options.outbox
+    this.#writer = new RawWriter(options.pool, options.outbox)
     this.#syncer = new LogSyncer(options.directory)
   }
 
@@ -54,10 +58,14 @@ export class EmbeddedRawStore implements RawStore {
     return scanDirty(this.#pool, this.#directory, tenant, shard, retentionDays)
   }
 
-  async writeSealed (ref: BucketRef, into: RetentionClass, sealed: SealedBucket): Promise<void> {
+  async listHeadSpans (range: DeviceRange, fromTs: number, toTs: number): Promise<readonly HeadSpan[]> {
+    return await listHeadSpans(this.#pool, this.#directory, range, fromTs, toTs)
+  }
+
+  async writeSealed (ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void> {
     const { tenant, device, bucket } = ref
     await this.#locks.run(`${tenant}\0${device}\0${bucket.widthMinutes}\0${bucket.start}`, async () => {
-      await writeSealed(this.#pool, ref, into, sealed)
+      await writeSealed({ pool: this.#pool, directory: this.#directory, outbox: this.#outbox }, ref, into, sealed)
     })
   }
 
@@ -85,6 +93,7 @@ export class EmbeddedRawStore implements RawStore {
       if (start + seenWindowUs(retentionDays) + keepDays(retentionDays) * usPerDay > nowUs) continue
       await owner.exclusively(path, async () => { await dropDatabase(this.#directory, path) })
     }
+    await dropExpiredOutbox(this.#directory, owner, nowUs)
     return dropped
   }
 

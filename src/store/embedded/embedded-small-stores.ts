@@ -1,12 +1,13 @@
 /** Cursors, erasures and settings in `meta`; idempotency keys in windows of twelve hours, so that old ones go by directory. */
 import { TwinfoldError } from '../../core/errors.js'
 import type {
-  CursorStore, Erasure, ErasureStore, IdempotencyRecord, IdempotencyStore, SettingsStore
+  CursorStore, ErasedPart, Erasure, ErasureStore, IdempotencyRecord, IdempotencyStore, SettingsStore
 } from '../small-stores.js'
+import { addErasure, joinErased, pageErasures, type ErasedScope } from '../erased-scope.js'
 import type { Page } from '../registry.js'
 import type { DatabasePool } from './database-pool.js'
 import { idempotencyPath } from './filenames.js'
-import { readTime, timeBytes, writeTime } from './key-bytes.js'
+import { after, readTime, timeBytes, writeTime } from './key-bytes.js'
 import type { KeeperOwner } from './keeper-owner.js'
 import { KeyedLock } from '../../core/keyed-lock.js'
 import { put, type Operation } from './level.js'
@@ -19,6 +20,12 @@ function timeValue (value: number): Buffer {
   const bytes = Buffer.allocUnsafe(timeBytes)
   writeTime(bytes, 0, value)
   return bytes
+}
+
+/** A row of before parts could be erased is a stamp alone. */
+function erasuresOf (value: Buffer | null): ErasedScope {
+  if (value === null) return { stamp: 0, parts: [] }
+  return { stamp: readTime(value, 0), parts: value.length > timeBytes ? JSON.parse(value.toString('utf8', timeBytes)) as ErasedPart[] : [] }
 }
 
 /** Clients choose the key, so any character may be in it. */
@@ -51,8 +58,11 @@ export class EmbeddedSmallStores implements CursorStore, ErasureStore, SettingsS
   async putErasure (erasure: Erasure): Promise<void> {
     const key = metaKey(metaTables.erasure, erasure.tenant, erasure.device ?? '')
     await this.#locks.run(key.toString('latin1'), async () => {
-      const stored = await this.#meta.get(key)
-      if (stored === null || readTime(stored, 0) < erasure.stamp) await this.#meta.writeSynced([put(key, timeValue(erasure.stamp))])
+      const stored = erasuresOf(await this.#meta.get(key))
+      const next = addErasure(stored, erasure)
+      if (next === stored) return
+      const parts = next.parts.length === 0 ? '' : JSON.stringify(next.parts)
+      await this.#meta.writeSynced([put(key, Buffer.concat([timeValue(next.stamp), Buffer.from(parts)]))])
     })
   }
 
@@ -61,10 +71,15 @@ export class EmbeddedSmallStores implements CursorStore, ErasureStore, SettingsS
     return Math.max(...stamps.map(value => value === null ? 0 : readTime(value, 0)))
   }
 
+  async erasedParts (tenant: string, device: string): Promise<readonly ErasedPart[]> {
+    const [whole, own] = await Promise.all(['', device].map(async scope => await this.#meta.get(metaKey(metaTables.erasure, tenant, scope))))
+    return whole === null && own === null ? [] : joinErased(erasuresOf(whole), erasuresOf(own))
+  }
+
   async listErasures (tenant: string, cursor: string | null, limit: number): Promise<Page<Erasure>> {
-    return await this.#meta.page(metaKey(metaTables.erasure, tenant), cursor, limit, ([key, value]): Erasure => {
-      const [, device] = textsOf(key)
-      return { tenant, device: device === '' ? null : device, stamp: readTime(value, 0) }
+    const prefix = metaKey(metaTables.erasure, tenant)
+    return await pageErasures(tenant, cursor, limit, async (from, visit) => {
+      await this.#meta.scan({ gte: metaKey(metaTables.erasure, tenant, from), lt: after(prefix) }, ([key, value]) => visit(textsOf(key)[1], erasuresOf(value)))
     })
   }
 

@@ -15,16 +15,21 @@ import { methodsOf } from '../methods-of.js'
 import type { Store } from '../store.js'
 import { DatabasePool } from './database-pool.js'
 import { EmbeddedDeadLetters } from './embedded-dead-letters.js'
+import { EmbeddedJobs } from './embedded-jobs.js'
 import { EmbeddedRawStore } from './embedded-raw-store.js'
 import { EmbeddedRegistry } from './embedded-registry.js'
+import { EmbeddedClaims } from './embedded-claims.js'
+import { EmbeddedSealRequests } from './embedded-seal-requests.js'
 import { EmbeddedIdempotency, EmbeddedSmallStores } from './embedded-small-stores.js'
 import { formatFileName, metaName } from './filenames.js'
 import { KeeperMember } from './keeper-member.js'
 import { KeeperOwner } from './keeper-owner.js'
 import { assertFormat, storeFormat } from './level.js'
 import { Meta } from './meta.js'
+import { EmbeddedOutbox, EmbeddedOutboxWriter } from './outbox.js'
 import { emptyTrash } from './raw-files.js'
 import { storeError } from './store-errors.js'
+import { EmbeddedTierStore } from './tiers.js'
 
 export interface EmbeddedStoreOptions {
   readonly directory: string
@@ -32,6 +37,8 @@ export interface EmbeddedStoreOptions {
   readonly log: Log
   /** True for the one store of the process that owns the directory; false (default) for those beside it. */
   readonly writer?: boolean
+  /** As in `EmbeddedSpec`. */
+  readonly outbox?: SharedArrayBuffer
 }
 
 /** Windows that one thread keeps open when it does not use them, and for how long, milliseconds. */
@@ -72,16 +79,20 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
   let closing: Promise<void> | null = null
   return {
     directory,
-    raw: new EmbeddedRawStore({ directory, pool, owner }),
+    raw: new EmbeddedRawStore({ directory, pool, owner, outbox: new EmbeddedOutboxWriter(pool, options.clock, options.outbox ?? null) }),
+    tiers: new EmbeddedTierStore({ directory, pool, owner }),
     hot: null,
-    outbox: null,
+    outbox: new EmbeddedOutbox({ pool, directory, clock: options.clock }),
     dependencies: () => [],
     ...methodsOf(registry, [
       'createTenant', 'getTenant', 'updateTenant', 'listTenants', 'createDevice', 'getDevice', 'updateDevice', 'deleteDevice', 'listDevices',
       'listDevicesOfGateway', 'putCredential', 'getCredential', 'listCredentials', 'deleteCredential', 'getPlan', 'putPlanIfVersion'
     ]),
     ...methodsOf(letters, ['putDeadLetters', 'listDeadLetters', 'getDeadLetter', 'deleteDeadLetters', 'trimDeadLetters', 'deadLetterTenants']),
-    ...methodsOf(small, ['getCursor', 'putCursor', 'putErasure', 'erasedBefore', 'listErasures', 'getSetting', 'putSetting']),
+    ...methodsOf(small, ['getCursor', 'putCursor', 'putErasure', 'erasedBefore', 'erasedParts', 'listErasures', 'getSetting', 'putSetting']),
+    ...methodsOf(new EmbeddedJobs(meta), ['putJob', 'getJob', 'listJobs', 'listOpenJobs', 'cancelJob', 'isJobCancelled', 'deleteJob']),
+    ...methodsOf(new EmbeddedClaims(meta, { clock: options.clock, writes: writer }), ['takeClaim', 'releaseClaim']),
+    ...methodsOf(new EmbeddedSealRequests(meta), ['putSealRequests', 'scanSealRequests', 'countSealRequests', 'deleteSealRequests']),
     ...methodsOf(idempotency, ['putIdempotency', 'getIdempotency', 'dropIdempotencyBefore', 'claimIdempotency']),
     get openDatabases () { return pool.openCount },
     async open () {},

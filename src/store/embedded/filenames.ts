@@ -5,18 +5,23 @@
  *     meta/                               registry, plans, cursors, dead letters, erasures, settings
  *     raw/r{days}/{window start}/         chunks, slabs and sealed rows of a retention class
  *     seen/r{days}/{window start}/        which metrics a device had on which day
+ *     tier-{tier}/r{days}/{window start}/ rows of the pyramid: tier-1m, tier-1h, tier-1d
  *     idempotency/{window start}/         idempotency keys by arrival time
+ *     outbox/{day}/                       what analytics has to bring over, by the day of the write
  *     .trash-{name}/                      on its way out; removed at the next start if a stop came between
  *
  * Each directory that is not a level of another is one LevelDB. A window's name is its start in UTC.
  */
 import { usPerDay, usPerMs } from '../../core/reading.js'
+import type { Tier } from '../tier-store.js'
 
 export const formatFileName = 'FORMAT'
 export const metaName = 'meta'
 export const rawName = 'raw'
 export const seenName = 'seen'
+export const tierNames = { '1m': 'tier-1m', '1h': 'tier-1h', '1d': 'tier-1d' } as const satisfies Record<Tier, string>
 export const idempotencyName = 'idempotency'
+export const outboxName = 'outbox'
 export const trashPrefix = '.trash-'
 /** A directory is a database when it holds this file of LevelDB. */
 export const databaseFileName = 'CURRENT'
@@ -51,8 +56,16 @@ export function seenPath (retentionDays: number, windowStart: number): string {
   return `${seenName}/${className(retentionDays)}/${windowName(windowStart)}`
 }
 
+export function tierPath (tier: Tier, retentionDays: number, windowStart: number): string {
+  return `${tierNames[tier]}/${className(retentionDays)}/${windowName(windowStart)}`
+}
+
 export function idempotencyPath (windowStart: number): string {
   return `${idempotencyName}/${windowName(windowStart)}`
+}
+
+export function outboxPath (dayUs: number): string {
+  return `${outboxName}/${windowName(dayUs)}`
 }
 
 export function trashName (path: string): string {

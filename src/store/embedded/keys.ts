@@ -25,7 +25,7 @@ import {
 } from './key-bytes.js'
 
 export const keyVersion = 1
-export const tables = { chunk: 0x10, sealed: 0x11, slab: 0x12, seen: 0x20, pending: 0x30 } as const
+export const tables = { chunk: 0x10, sealed: 0x11, slab: 0x12, seen: 0x20, pending: 0x30, outbox: 0x40 } as const
 
 /** Slabs of so much event time stand together. */
 export const slabPeriodUs = 10 * usPerMinute
@@ -96,6 +96,20 @@ export function bucketPrefix (table: typeof tables.chunk | typeof tables.sealed,
   return key
 }
 
+/** All head chunks of a device, or those of its buckets of one width that start at `start` or later. */
+export function devicePrefix (tenant: string, device: string, from?: Bucket): Buffer {
+  const key = begin(tables.chunk, ownerBytes(tenant, device) + (from === undefined ? 0 : bucketBytes))
+  const at = writeOwner(key, tenant, device)
+  if (from !== undefined) writeBucket(key, at, from)
+  return key
+}
+
+/** Bucket of a chunk key. */
+export function chunkBucket (key: Buffer): Bucket {
+  const at = key.length - chunkTailBytes - 1 - bucketBytes
+  return { widthMinutes: key.readUInt16BE(at) as BucketWidthMinutes, start: readTime(key, at + 2) }
+}
+
 /** The prefix and an upper bound: chunks whose maxTs >= fromTs come before it. */
 export function chunksSince (prefix: Buffer, fromTs: number): Buffer {
   const key = Buffer.allocUnsafe(prefix.length + timeBytes + 1)
@@ -117,7 +131,7 @@ export function chunkOwner (key: Buffer): { device: string, bucket: Bucket, slic
   const bucketAt = key.length - chunkTailBytes - 1 - bucketBytes
   return {
     device: readText(key, deviceAt, bucketAt),
-    bucket: { widthMinutes: key.readUInt16BE(bucketAt) as BucketWidthMinutes, start: readTime(key, bucketAt + 2) },
+    bucket: chunkBucket(key),
     slice: readSlice(key, key.length - chunkTailBytes + 2 * timeBytes)
   }
 }

@@ -11,8 +11,13 @@
  *     letter        tenant, id                      -> JSON without the payload
  *     payload       tenant, id                      -> payload
  *     cursor        journal, consumer               -> position
- *     erasure       tenant, device ('': all)        -> stamp
+ *     erasure       tenant, device ('': all)        -> stamp, then JSON of erased parts where there are any
+ *     job           tenant, id                      -> JSON
+ *     jobOpen       tenant, id                      -> nothing
+ *     jobCancel     tenant, id                      -> nothing
  *     setting       name                            -> UTF-8
+ *     claim         name                            -> JSON (embedded-claims.ts)
+ *     sealRequest   shard, tenant, device, width, start, stamp (embedded-seal-requests.ts) -> nothing
  */
 import { keyVersion } from './keys.js'
 import { readText, skipText, writeText } from './key-bytes.js'
@@ -29,8 +34,13 @@ export const metaTables = {
   payload: 0x51,
   cursor: 0x58,
   erasure: 0x5a,
+  job: 0x54,
+  jobOpen: 0x55,
+  jobCancel: 0x56,
   setting: 0x5c,
-  idempotency: 0x60
+  idempotency: 0x60,
+  claim: 0x64,
+  sealRequest: 0x66
 } as const
 export type MetaTable = typeof metaTables[keyof typeof metaTables]
 

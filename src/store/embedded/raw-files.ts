@@ -3,7 +3,7 @@ import { open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TwinfoldError } from '../../core/errors.js'
 import { databaseExists } from './level.js'
-import { idempotencyName, metaName, parseClassName, parseWindowName, rawName, seenName, trashName, trashPrefix } from './filenames.js'
+import { idempotencyName, metaName, outboxName, parseClassName, parseWindowName, rawName, seenName, tierNames, trashName, trashPrefix } from './filenames.js'
 
 export interface StoredWindow {
   readonly retentionDays: number
@@ -23,8 +23,12 @@ async function namesIn (directory: string): Promise<string[]> {
   }
 }
 
+/** Families of databases that lie in windows by retention class. */
+export type WindowFamily = typeof rawName | typeof seenName | typeof tierNames[keyof typeof tierNames]
+const families: readonly WindowFamily[] = [rawName, seenName, ...Object.values(tierNames)]
+
 /** Windows of a family, ascending by class and start. Lists directories and opens nothing. */
-export async function listWindows (directory: string, family: typeof rawName | typeof seenName, classes?: readonly number[]): Promise<StoredWindow[]> {
+export async function listWindows (directory: string, family: WindowFamily, classes?: readonly number[]): Promise<StoredWindow[]> {
   const wanted = classes ?? (await namesIn(join(directory, family))).flatMap(name => parseClassName(name) ?? [])
   const windows: StoredWindow[] = []
   for (const retentionDays of [...new Set(wanted)].sort((a, b) => a - b)) {
@@ -38,18 +42,34 @@ export async function listWindows (directory: string, family: typeof rawName | t
   return windows
 }
 
+/** Retention classes that have raw windows. */
+export async function rawClasses (directory: string): Promise<number[]> {
+  return (await namesIn(join(directory, rawName))).flatMap(name => parseClassName(name) ?? [])
+}
+
 /** Starts of the idempotency windows, newest first. */
 export async function listIdempotencyWindows (directory: string): Promise<{ start: number, path: string }[]> {
-  const windows = (await namesIn(join(directory, idempotencyName))).flatMap(name => {
+  return await windowsByTime(directory, idempotencyName)
+}
+
+/** Days of the outbox, newest first. */
+export async function listOutboxWindows (directory: string): Promise<{ start: number, path: string }[]> {
+  return await windowsByTime(directory, outboxName)
+}
+
+async function windowsByTime (directory: string, family: string): Promise<{ start: number, path: string }[]> {
+  const windows = (await namesIn(join(directory, family))).flatMap(name => {
     const start = parseWindowName(name)
-    return start === null ? [] : [{ start, path: `${idempotencyName}/${name}` }]
+    return start === null ? [] : [{ start, path: `${family}/${name}` }]
   })
   return windows.sort((a, b) => b.start - a.start)
 }
 
 /** Every database of the store. */
 export async function listDatabases (directory: string): Promise<string[]> {
-  const windows = [...await listWindows(directory, rawName), ...await listWindows(directory, seenName), ...await listIdempotencyWindows(directory)]
+  const windows: { readonly path: string }[] = []
+  for (const family of families) windows.push(...await listWindows(directory, family))
+  windows.push(...await listIdempotencyWindows(directory), ...await listOutboxWindows(directory))
   return [metaName, ...windows.map(window => window.path)].filter(path => databaseExists(directory, path))
 }
 

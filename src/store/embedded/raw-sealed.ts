@@ -3,32 +3,39 @@
  * generation first. Claims (DESIGN 3.2) see to it that one device's seals run one after the other; a sealer that wakes up late
  * carries a lower generation and changes nothing.
  */
-import type { BucketRef, Generation, RetentionClass, SealedBucket } from '../raw-store.js'
-import type { SliceId } from '../../core/reading.js'
+import { CoveredChunks } from '../covered.js'
+import { compareGenerations } from '../generations.js'
+import type { BucketRef, CoveredChunk, Generation, RetentionClass, SealedBucket, SealedWrite } from '../raw-store.js'
 import type { DatabasePool } from './database-pool.js'
 import { rawPath } from './filenames.js'
 import { rangeOf, readTime, timeBytes, writeTime } from './key-bytes.js'
 import { bucketPrefix, chunkTail, sealedKey, sealedTail, tables } from './keys.js'
 import { del, put, type Operation } from './level.js'
+import type { EmbeddedOutboxWriter } from './outbox.js'
 import { bucketPaths, headKeys, readFrom } from './raw-read.js'
-import { scanRows } from './scan.js'
+import { firstKey, scanKeys, scanRows } from './scan.js'
+import { removeLowerTierRows, writeTierRows } from './tiers.js'
 import { rawWindowStart } from './windows.js'
 
 const spanBytes = 2 * timeBytes
 
-function compareGenerations (a: Generation, b: Generation): number {
-  return a.epoch - b.epoch || a.sequence - b.sequence
-}
-
 function encodeHeader (sealed: SealedBucket): Buffer {
-  const marks = new Map<string, number[]>()
-  for (const { journalId, mark } of sealed.covered) marks.set(journalId, [...marks.get(journalId) ?? [], mark])
-  return Buffer.from(JSON.stringify({ chunks: sealed.chunks.length, covered: [...marks] }))
+  const journals = new Map<string, [marks: number[], parts: (number | null)[]]>()
+  for (const { journalId, mark, part = null } of sealed.covered) {
+    let lists = journals.get(journalId)
+    if (lists === undefined) journals.set(journalId, lists = [[], []])
+    lists[0].push(mark)
+    lists[1].push(part)
+  }
+  return Buffer.from(JSON.stringify({ chunks: sealed.chunks.length, covered: [...journals].map(([journalId, lists]) => [journalId, ...lists]) }))
 }
 
-function decodeHeader (value: Buffer): { chunks: number, covered: SliceId[] } {
-  const { chunks, covered } = JSON.parse(value.toString()) as { chunks: number, covered: [string, number[]][] }
-  return { chunks, covered: covered.flatMap(([journalId, marks]) => marks.map(mark => ({ journalId, mark }))) }
+function decodeHeader (value: Buffer): { chunks: number, covered: CoveredChunk[] } {
+  const { chunks, covered } = JSON.parse(value.toString()) as { chunks: number, covered: [string, number[], (number | null)[]?][] }
+  return {
+    chunks,
+    covered: covered.flatMap(([journalId, marks, parts]) => marks.map((mark, i) => parts?.[i] == null ? { journalId, mark } : { journalId, mark, part: parts[i] as number }))
+  }
 }
 
 function encodeChunkRow (chunk: SealedBucket['chunks'][number]): Buffer {
@@ -40,7 +47,7 @@ function encodeChunkRow (chunk: SealedBucket['chunks'][number]): Buffer {
 /** The highest generation that one window has of the bucket, and the keys of all. */
 async function readWindow (pool: DatabasePool, path: string, ref: BucketRef): Promise<{ sealed: SealedBucket | null, keys: Buffer[] }> {
   const prefix = bucketPrefix(tables.sealed, ref.tenant, ref.device, ref.bucket)
-  let sealed: { generation: Generation, covered: SliceId[], chunks: { minTs: number, maxTs: number, bytes: Uint8Array }[] } | null = null
+  let sealed: { generation: Generation, covered: CoveredChunk[], chunks: { minTs: number, maxTs: number, bytes: Uint8Array }[] } | null = null
   const keys: Buffer[] = []
   for await (const rows of readFrom(pool, path, database => scanRows(database, rangeOf(prefix)))) {
     for (const [key, value] of rows) {
@@ -64,24 +71,61 @@ export async function readSealed (pool: DatabasePool, ref: BucketRef): Promise<S
   return best
 }
 
-export async function writeSealed (pool: DatabasePool, ref: BucketRef, into: RetentionClass, sealed: SealedBucket): Promise<void> {
-  const stored = await readSealed(pool, ref)
-  if (stored !== null && compareGenerations(stored.generation, sealed.generation) > 0) return
+/** The highest generation that is stored of the bucket, by keys alone. */
+async function highestGeneration (pool: DatabasePool, ref: BucketRef, paths: ReadonlySet<string>): Promise<Generation | null> {
+  let highest: Generation | null = null
+  const range = rangeOf(bucketPrefix(tables.sealed, ref.tenant, ref.device, ref.bucket))
+  for (const path of paths) {
+    const key = await pool.read(path, null, async database => await firstKey(database, range))
+    if (key !== null && (highest === null || compareGenerations(sealedTail(key), highest) > 0)) highest = sealedTail(key)
+  }
+  return highest
+}
+
+/**
+ * Tier rows first, on stable storage: what makes the bucket clean must not outlive them when the power fails. Then the chunks come and
+ * the covered head chunks go, in one batch. Then what is replaced goes: in other classes, and of the tiers.
+ */
+export async function writeSealed (parts: { pool: DatabasePool, directory: string, outbox: EmbeddedOutboxWriter }, ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void> {
+  const { pool, directory, outbox } = parts
+  const { generation } = sealed
   const target = rawPath(into.retentionDays, rawWindowStart(into.retentionDays, ref.bucket.start))
-  const prefix = bucketPrefix(tables.sealed, ref.tenant, ref.device, ref.bucket)
-  const { epoch, sequence } = sealed.generation
-  const covered = new Set(sealed.covered.map(slice => `${slice.journalId}:${slice.mark}`))
-  // The new rows go in first; elsewhere, what they replace goes afterwards.
-  for (const path of new Set([target, ...bucketPaths(ref)])) {
-    const operations: Operation[] = (await readWindow(pool, path, ref)).keys.map(key => del(key))
-    for await (const key of headKeys(pool, path, ref)) {
-      const { slice } = chunkTail(key)
-      if (covered.has(`${slice.journalId}:${slice.mark}`)) operations.push(del(key))
-    }
-    if (path === target) {
-      operations.push(put(sealedKey(prefix, epoch, sequence, 0), encodeHeader(sealed)))
-      sealed.chunks.forEach((chunk, i) => { operations.push(put(sealedKey(prefix, epoch, sequence, i + 1), encodeChunkRow(chunk))) })
-    }
+  const paths = new Set([target, ...bucketPaths(ref)])
+  const isLower = async (): Promise<boolean> => {
+    const highest = await highestGeneration(pool, ref, paths)
+    return highest !== null && compareGenerations(highest, generation) > 0
+  }
+  if (await isLower()) return
+  await writeTierRows(pool, ref.tenant, ref.device, generation, sealed.tiers ?? [])
+  // Waiting for the disk took its time: a sealer that has the claim now may have come first. Its rows are the ones that are seen.
+  if (await isLower()) return
+  // Synced as the tier rows are: a clean bucket whose entry is lost would never be brought over.
+  await outbox.write(sealed.outbox, { chunks: [], slabs: [], sealed: { tenant: ref.tenant, device: ref.device, bucket: ref.bucket } }, true)
+  const covered = new CoveredChunks(sealed.covered)
+  for (const path of paths) {
+    const operations = await replaced(pool, path, ref, generation, covered)
+    if (path === target) operations.push(...sealedRows(ref, sealed))
     if (operations.length > 0) await pool.write(path, operations)
   }
+  await removeLowerTierRows(pool, directory, ref.tenant, ref.device, ref.bucket, generation)
+}
+
+/** Removes from one window what the generation replaces. */
+async function replaced (pool: DatabasePool, path: string, ref: BucketRef, generation: Generation, covered: CoveredChunks): Promise<Operation[]> {
+  const operations: Operation[] = []
+  const range = rangeOf(bucketPrefix(tables.sealed, ref.tenant, ref.device, ref.bucket))
+  for await (const keys of readFrom<readonly Buffer[]>(pool, path, database => scanKeys(database, range))) {
+    for (const key of keys) if (compareGenerations(sealedTail(key), generation) <= 0) operations.push(del(key))
+  }
+  for await (const key of headKeys(pool, path, ref)) if (covered.has(chunkTail(key))) operations.push(del(key))
+  return operations
+}
+
+function sealedRows (ref: BucketRef, sealed: SealedBucket): Operation[] {
+  const prefix = bucketPrefix(tables.sealed, ref.tenant, ref.device, ref.bucket)
+  const { epoch, sequence } = sealed.generation
+  return [
+    put(sealedKey(prefix, epoch, sequence, 0), encodeHeader(sealed)),
+    ...sealed.chunks.map((chunk, i) => put(sealedKey(prefix, epoch, sequence, i + 1), encodeChunkRow(chunk)))
+  ]
 }

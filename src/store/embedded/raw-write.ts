@@ -8,6 +8,7 @@ import type { SliceId } from '../../core/reading.js'
 import type { HeadWrite, RetentionClass, SeriesSeenRow, SlabRow } from '../raw-store.js'
 import type { DatabasePool } from './database-pool.js'
 import { metaName, rawPath, seenPath } from './filenames.js'
+import type { EmbeddedOutboxWriter } from './outbox.js'
 import { chunkKey, pendingKey, seenKey, slabKey, slabPeriod } from './keys.js'
 import { del, emptyValue, put, type Operation } from './level.js'
 import { rawWindowStart, seenWindowStart } from './windows.js'
@@ -21,16 +22,19 @@ interface MetricList { readonly value: Buffer, readonly hash: Buffer }
 
 export class RawWriter {
   readonly #pool: DatabasePool
+  readonly #outbox: EmbeddedOutboxWriter
   readonly #metricLists = new Map<string, MetricList>()
 
-  constructor (pool: DatabasePool) {
+  constructor (pool: DatabasePool, outbox: EmbeddedOutboxWriter) {
     this.#pool = pool
+    this.#outbox = outbox
   }
 
   async writeHead (write: HeadWrite): Promise<void> {
     const pending = pendingOperations(write.slabs)
     await Promise.all([this.#writeAll(this.#seenBatches(write.seen)), this.#notePending(pending)])
     await this.#writeAll(headBatches(write))
+    await this.#outbox.write(write.outbox, write)
     await this.#keepPending(pending)
   }
 
@@ -45,11 +49,12 @@ export class RawWriter {
       if (!written.has(key.toString('latin1'))) batchOf(dels, slabPath(slab)).push(del(key))
     }
     const [only] = new Set([...puts.keys(), ...dels.keys()])
-    if (only !== undefined && puts.size <= 1 && dels.size <= 1 && (puts.size === 0 || puts.has(only)) && (dels.size === 0 || dels.has(only))) {
+    if (!this.#outbox.on && only !== undefined && puts.size <= 1 && dels.size <= 1 && (puts.size === 0 || puts.has(only)) && (dels.size === 0 || dels.has(only))) {
       await this.#pool.write(only, [...puts.get(only) ?? [], ...dels.get(only) ?? []])
     } else {
-      // Over several windows: all chunks are there before the first slab goes.
+      // Over several windows: all chunks are there, and named in the outbox, before the first slab goes.
       await this.#writeAll(puts)
+      await this.#outbox.write(write.outbox, write)
       await this.#writeAll(dels)
     }
     await this.#keepPending(pending)

@@ -3,6 +3,7 @@
  * cheap: a directory is unlinked instead of rows being deleted one by one (docs/adr/0002-embedded-store.md).
  */
 import { usPerDay, usPerHour } from '../../core/reading.js'
+import type { Tier } from '../tier-store.js'
 
 /** Classes up to this many days have windows of a day, longer ones of 30 days. */
 export const dayWindowsRetentionDaysMax = 30
@@ -38,6 +39,20 @@ export function seenWindowUs (retentionDays: number): number {
 export function seenWindowStart (retentionDays: number, day: number): number {
   const widthUs = seenWindowUs(retentionDays)
   return Math.floor(day / widthUs) * widthUs
+}
+
+/**
+ * Minutes lie in windows like raw. Rows of hours and days are few: a year of them is one or two databases, which are kept up to a
+ * year longer than their last row.
+ */
+export function tierWindowUs (tier: Tier, retentionDays: number): number {
+  return tier === '1m' ? rawWindowUs(retentionDays) : seenWindowUs(retentionDays)
+}
+
+/** A tier row belongs to the window in which its period starts; no period reaches past its window. */
+export function tierWindowStart (tier: Tier, retentionDays: number, ts: number): number {
+  const widthUs = tierWindowUs(tier, retentionDays)
+  return Math.floor(ts / widthUs) * widthUs
 }
 
 export function idempotencyWindowStart (stamp: number): number {

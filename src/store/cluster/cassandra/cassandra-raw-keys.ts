@@ -93,6 +93,9 @@ export function slabKey (slab: SlabKey): (string | number)[] {
   return [...slabPartition(slab), slab.tenant, slab.shard, slab.minute, slab.slice.mark]
 }
 
+/** Bytes of rows in one batch (the client allows 64 KiB). */
+export const batchBytesMax = 48 * 1024
+
 /** Gathers by key, in the order of first appearance. */
 export function groupBy<T> (items: Iterable<T>, keyOf: (item: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>()

@@ -23,11 +23,13 @@ const selectSlab = 'SELECT bytes FROM slabs WHERE journal = ? AND period = ? AND
 
 /**
  * Width of a range, and ranges of a shelf. `pack`: sequences are bytes of the journal; slices of one small message make some
- * 5 MB of entries in 32 MiB, large ones less. `merge`: microseconds; what a thread merges in 15 s.
+ * 5 MB of entries in 32 MiB, large ones less. `merge`, `seal`: microseconds; what a thread merges in 15 s, and
+ * what a node seals in a minute, a small entry a bucket.
  */
 const rangeOf: Readonly<Record<OutboxStream, { readonly width: number, readonly perShelf: number }>> = {
   pack: { width: 32 * 1024 * 1024, perShelf: 64 },
-  merge: { width: 15 * usPerSecond, perShelf: 240 }
+  merge: { width: 15 * usPerSecond, perShelf: 240 },
+  seal: { width: 60 * usPerSecond, perShelf: 240 }
 }
 /** Empty ranges that are looked at side by side. */
 const rangesAtOnce = 16
@@ -57,9 +59,17 @@ export class OutboxWriter {
   }
 
   async write (slot: OutboxSlot, write: HeadWrite): Promise<void> {
+    await this.#write(slot, encodeEntry(write))
+  }
+
+  async writeSealed (slot: OutboxSlot, sealed: NonNullable<OutboxEntry['sealed']>): Promise<void> {
+    await this.#write(slot, encodeEntry({ chunks: [], slabs: [], sealed }))
+  }
+
+  async #write (slot: OutboxSlot, entry: Buffer): Promise<void> {
     const { journalId, stream, sequence } = slot
     await this.#shelve(journalId, stream, shelfStart(stream, sequence))
-    await this.#client.write(insertEntry, [journalId, stream, rangeStart(stream, sequence), sequence, encodeEntry(write)])
+    await this.#client.write(insertEntry, [journalId, stream, rangeStart(stream, sequence), sequence, entry])
   }
 
   async #shelve (journalId: string, stream: OutboxStream, shelf: number): Promise<void> {

@@ -6,7 +6,7 @@
  */
 import { inParallel } from '../../../core/in-parallel.js'
 import type { SliceId } from '../../../core/reading.js'
-import type { BucketRef, DeviceChunkRow, DeviceRange, SeriesSeenRow } from '../../raw-store.js'
+import type { BucketRef, DeviceChunkRow, DeviceRange, HeadSpan, SeriesSeenRow } from '../../raw-store.js'
 import type { CassandraClient, Row } from './cassandra-client.js'
 import { bucketKey, readChunkKey, sliceName } from './cassandra-raw-keys.js'
 
@@ -14,6 +14,7 @@ const inPartition = 'tenant = ? AND device = ? AND width = ? AND start = ? AND s
 const firstRows = `SELECT k, min_ts, max_ts, bytes FROM head_chunks WHERE ${inPartition}`
 const laterKeys = `SELECT k, min_ts, max_ts FROM head_chunks WHERE ${inPartition} AND k > ?`
 const rowsByKey = `SELECT k, bytes FROM head_chunks WHERE ${inPartition} AND k IN ?`
+const keysAndTimes = `SELECT k, min_ts, max_ts FROM head_chunks WHERE ${inPartition}`
 const allKeys = `SELECT k FROM head_chunks WHERE ${inPartition}`
 const seenRows = 'SELECT day, metrics FROM series_seen WHERE tenant = ? AND device = ?'
 
@@ -86,6 +87,17 @@ async function loadGroup (client: CassandraClient, ref: BucketRef, found: readon
     }
   })
   return to
+}
+
+/** Chunks in one salt of the bucket whose times meet [fromTs, toTs), without their bytes. */
+export async function spansInSalt (client: CassandraClient, ref: Pick<BucketRef, 'tenant' | 'device' | 'bucket'>, salt: number, fromTs: number, toTs: number): Promise<HeadSpan[]> {
+  const spans: HeadSpan[] = []
+  for await (const row of client.stream(keysAndTimes, bucketKey(ref, salt), keysPerPage)) {
+    const minTs = row.min_ts as number
+    const maxTs = row.max_ts as number
+    if (maxTs >= fromTs && minTs < toTs) spans.push({ bucket: ref.bucket, slice: readChunkKey(row.k as Buffer).slice, minTs, maxTs })
+  }
+  return spans
 }
 
 /** Slices that have chunks in one salt of the bucket. */

@@ -6,13 +6,14 @@
  * Retention classes are lifetimes here: a row's TTL is that of its class, so reads of all classes are one.
  */
 import type { Clock } from '../../../core/clock.js'
-import type { SliceId } from '../../../core/reading.js'
+import { inParallel } from '../../../core/in-parallel.js'
+import { usPerMinute, type SliceId } from '../../../core/reading.js'
 import type { Outbox, OutboxEntry, OutboxStream } from '../../outbox.js'
-import type { BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadWrite, RawStore, RetentionClass, SealedBucket, SeriesSeenRow, SlabRow } from '../../raw-store.js'
+import type { BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow } from '../../raw-store.js'
 import type { CassandraClient } from './cassandra-client.js'
 import { DirtyMarks } from './cassandra-raw-marks.js'
 import { OutboxWriter, readEntry, readOutbox } from './cassandra-raw-outbox.js'
-import { listHeadSlices, scanChunks, scanSeen } from './cassandra-raw-read.js'
+import { listHeadSlices, scanChunks, scanSeen, spansInSalt } from './cassandra-raw-read.js'
 import { readSealed, writeSealed } from './cassandra-raw-sealed.js'
 import { SlabIndex } from './cassandra-raw-slabs.js'
 import { RawWriter } from './cassandra-raw-write.js'
@@ -29,13 +30,15 @@ export class CassandraRawStore implements RawStore, Outbox {
   readonly #client: CassandraClient
   readonly #marks: DirtyMarks
   readonly #slabs: SlabIndex
+  readonly #outbox: OutboxWriter | null
   readonly #writer: RawWriter
 
   constructor (client: CassandraClient, { clock, outbox }: CassandraRawOptions) {
     this.#client = client
     this.#marks = new DirtyMarks(client, clock)
     this.#slabs = new SlabIndex(client, clock)
-    this.#writer = new RawWriter(client, { marks: this.#marks, slabs: this.#slabs, outbox: outbox ? new OutboxWriter(client, clock) : null })
+    this.#outbox = outbox ? new OutboxWriter(client, clock) : null
+    this.#writer = new RawWriter(client, { marks: this.#marks, slabs: this.#slabs, outbox: this.#outbox })
   }
 
   async writeHead (write: HeadWrite): Promise<void> { await this.#writer.writeHead(write) }
@@ -52,7 +55,14 @@ export class CassandraRawStore implements RawStore, Outbox {
 
   scanDirty (tenant: string, shard: number): AsyncIterable<DirtyMark> { return this.#marks.scan(tenant, shard) }
 
-  async writeSealed (ref: BucketRef, into: RetentionClass, sealed: SealedBucket): Promise<void> { await writeSealed(this.#client, ref, into, sealed) }
+  async listHeadSpans ({ tenant, device }: DeviceRange, fromTs: number, toTs: number): Promise<readonly HeadSpan[]> {
+    const wanted = (await this.#marks.ofDevice(tenant, device)).filter(({ bucket }) => bucket.start < toTs && bucket.start + bucket.widthMinutes * usPerMinute > fromTs)
+    return (await inParallel(wanted, async ({ bucket, salt }) => await spansInSalt(this.#client, { tenant, device, bucket }, salt, fromTs, toTs))).flat()
+  }
+
+  async writeSealed (ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void> {
+    await writeSealed({ client: this.#client, outbox: this.#outbox }, ref, into, sealed)
+  }
 
   async readSealed (ref: BucketRef): Promise<SealedBucket | null> { return await readSealed(this.#client, ref) }
 

@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto'
 import { inParallel } from '../../../core/in-parallel.js'
 import type { HeadWrite, RetentionClass, SeriesSeenRow, SlabRow } from '../../raw-store.js'
 import type { CassandraClient, Statement } from './cassandra-client.js'
-import { bucketKey, chunkKey, groupBy, slabKey, slabPartition, ttlSeconds } from './cassandra-raw-keys.js'
+import { batchBytesMax, bucketKey, chunkKey, groupBy, slabKey, slabPartition, ttlSeconds } from './cassandra-raw-keys.js'
 import type { DirtyMarks } from './cassandra-raw-marks.js'
 import type { OutboxWriter } from './cassandra-raw-outbox.js'
 import type { SlabIndex } from './cassandra-raw-slabs.js'
@@ -22,8 +22,7 @@ const insertSlab = 'INSERT INTO slabs (journal, period, salt, tenant, shard, min
 const deleteSlab = 'DELETE FROM slabs WHERE journal = ? AND period = ? AND salt = ? AND tenant = ? AND shard = ? AND minute = ? AND mark = ?'
 const insertSeen = 'INSERT INTO series_seen (tenant, device, day, hash, metrics) VALUES (?, ?, ?, ?, ?) USING TTL ?'
 
-/** Bytes of rows in one batch (the client allows 64 KiB), and what a row's keys count. */
-const batchBytesMax = 48 * 1024
+/** What a row's keys count in a batch, bytes. */
 const rowBytes = 160
 const slabDeletesPerBatch = 200
 /** Lists of metrics whose encoding is remembered: devices of one kind send the same. */

@@ -7,15 +7,32 @@
  * greatest counts.
  */
 import { KeyedLock } from '../../../core/keyed-lock.js'
+import { addErasure, joinErased, pageErasures, plainPart, type ErasedScope } from '../../erased-scope.js'
 import { mergeOrdered } from '../../merge-ordered.js'
 import type { Page } from '../../registry.js'
-import type { CursorStore, Erasure, ErasureStore, IdempotencyRecord, IdempotencyStore, SettingsStore } from '../../small-stores.js'
-import type { CassandraClient } from './cassandra-client.js'
-import { allSalts, decodeCursor, pageOf, saltOf, saltPageRows } from './salted.js'
+import type { CursorStore, ErasedPart, Erasure, ErasureStore, IdempotencyRecord, IdempotencyStore, SettingsStore } from '../../small-stores.js'
+import type { CassandraClient, Row } from './cassandra-client.js'
+import { allSalts, saltOf, saltPageRows } from './salted.js'
 import { tidyUp, writeSettled } from './settled-write.js'
 
 /** Stands for the whole tenant where a device is named. */
 const wholeTenant = ''
+
+/** No limit of a part's range; event times are not negative. */
+const unbounded = -1
+
+function partKey ({ stamp, metric, fromTs, toTs }: ErasedPart): unknown[] {
+  return [stamp, metric ?? '', fromTs ?? unbounded, toTs ?? unbounded]
+}
+
+function partOf ({ stamp, metric, from_ts: fromTs, to_ts: toTs }: Row): ErasedPart {
+  return plainPart({
+    stamp: stamp as number,
+    metric: metric === '' ? null : metric as string,
+    ...(fromTs === unbounded ? {} : { fromTs: fromTs as number }),
+    ...(toTs === unbounded ? {} : { toTs: toTs as number })
+  })
+}
 
 export class CassandraSmallStores implements CursorStore, SettingsStore, ErasureStore, IdempotencyStore {
   readonly #client: CassandraClient
@@ -48,12 +65,30 @@ export class CassandraSmallStores implements CursorStore, SettingsStore, Erasure
   }
 
   /** The list's row first: a crash leaves a row that leads nowhere, never an erasure that is not listed. */
-  async putErasure ({ tenant, device, stamp }: Erasure): Promise<void> {
+  async putErasure (erasure: Erasure): Promise<void> {
+    const { tenant, device, stamp } = erasure
     const scope = device ?? wholeTenant
+    const stored = await this.#scopeOf(tenant, scope)
+    const next = addErasure(stored, erasure)
+    if (next === stored) return
     await this.#client.write('INSERT INTO erasure_by_tenant (tenant, salt, device) VALUES (?, ?, ?)', [tenant, saltOf(scope), scope])
-    await this.#client.write('INSERT INTO erasure (tenant, device, stamp) VALUES (?, ?, ?)', [tenant, scope, stamp])
-    // Smaller stamps say nothing more. They come after the one that is read, so what is left of them costs no reader anything.
-    await tidyUp(this.#client.write('DELETE FROM erasure WHERE tenant = ? AND device = ? AND stamp < ?', [tenant, scope, stamp]))
+    // What the new one contains says nothing more, and goes when it is there.
+    const gone = stored.parts.filter(part => !next.parts.includes(part))
+    if (next.stamp > stored.stamp) {
+      await this.#client.write('INSERT INTO erasure (tenant, device, stamp) VALUES (?, ?, ?)', [tenant, scope, stamp])
+      // Smaller stamps come after the one that is read, so what is left of them costs no reader anything.
+      await tidyUp(this.#client.write('DELETE FROM erasure WHERE tenant = ? AND device = ? AND stamp < ?', [tenant, scope, stamp]))
+    } else {
+      await this.#client.write('INSERT INTO erasure_part (tenant, device, stamp, metric, from_ts, to_ts) VALUES (?, ?, ?, ?, ?, ?)', [tenant, scope, ...partKey(erasure)])
+    }
+    for (const part of gone) {
+      await tidyUp(this.#client.write('DELETE FROM erasure_part WHERE tenant = ? AND device = ? AND stamp = ? AND metric = ? AND from_ts = ? AND to_ts = ?', [tenant, scope, ...partKey(part)]))
+    }
+  }
+
+  async erasedParts (tenant: string, device: string): Promise<readonly ErasedPart[]> {
+    const [stamp, own] = await Promise.all([this.#erasedBefore(tenant, wholeTenant), this.#scopeOf(tenant, device)])
+    return joinErased({ stamp, parts: [] }, own)
   }
 
   async erasedBefore (tenant: string, device: string): Promise<number> {
@@ -62,20 +97,22 @@ export class CassandraSmallStores implements CursorStore, SettingsStore, Erasure
   }
 
   async listErasures (tenant: string, cursor: string | null, limit: number): Promise<Page<Erasure>> {
-    const after = decodeCursor(cursor)
-    const sources = allSalts.map(salt => after === null
-      ? this.#client.stream('SELECT device FROM erasure_by_tenant WHERE tenant = ? AND salt = ?', [tenant, salt], saltPageRows(limit))
-      : this.#client.stream('SELECT device FROM erasure_by_tenant WHERE tenant = ? AND salt = ? AND device > ?', [tenant, salt, after], saltPageRows(limit)))
-    return await pageOf({
-      rows: mergeOrdered(sources, (a, b) => (a.device as string) < (b.device as string)),
-      idOf: row => row.device as string,
-      itemOf: async (row): Promise<Erasure | null> => {
+    return await pageErasures(tenant, cursor, limit, async (from, visit) => {
+      const sources = allSalts.map(salt => this.#client.stream('SELECT device FROM erasure_by_tenant WHERE tenant = ? AND salt = ? AND device >= ?', [tenant, salt, from], saltPageRows(limit)))
+      for await (const row of mergeOrdered(sources, (a, b) => (a.device as string) < (b.device as string))) {
         const device = row.device as string
-        const stamp = await this.#erasedBefore(tenant, device)
-        return stamp === 0 ? null : { tenant, device: device === wholeTenant ? null : device, stamp }
-      },
-      limit
+        if (!visit(device, await this.#scopeOf(tenant, device))) return
+      }
     })
+  }
+
+  /** Parts that a whole erasure contains, left by a crash, count for nothing. */
+  async #scopeOf (tenant: string, scope: string): Promise<ErasedScope> {
+    const [stamp, rows] = await Promise.all([
+      this.#erasedBefore(tenant, scope),
+      scope === wholeTenant ? [] : this.#client.read('SELECT stamp, metric, from_ts, to_ts FROM erasure_part WHERE tenant = ? AND device = ?', [tenant, scope])
+    ])
+    return { stamp, parts: rows.map(partOf).filter(part => part.stamp > stamp) }
   }
 
   async #erasedBefore (tenant: string, scope: string): Promise<number> {

@@ -3,7 +3,7 @@
  * ClickHouse's own text, which quotes rows; the whole error is its `cause`, for the log.
  */
 import { ClickHouseError } from '@clickhouse/client'
-import { TwinfoldError } from '../../../core/errors.js'
+import { TwinfoldError } from '../../core/errors.js'
 
 const socketFaults: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens at its address',

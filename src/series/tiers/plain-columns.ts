@@ -1,0 +1,48 @@
+/** Windows of numbers as doubles: each column is left out where it is what the ones before it say in every row. FORMAT.md, "Numbers". */
+import type { ByteReader, ByteWriter } from '../columns/bytes.js'
+import { corrupt } from '../columns/bounds.js'
+import type { DecodeState, EncodeScratch, EncodeSettings } from '../columns/sequence.js'
+import { ColumnsWriter, Kind, readColumnsOf } from './integer-columns.js'
+import type { NumberWindows } from './windows.js'
+
+/** What a row's column is expected to be, from the columns before it. */
+type Expect = (windows: NumberWindows, row: number) => number
+
+const spacing = ({ counts, firstTs, lastTs }: NumberWindows, row: number): number => counts[row] > 1 ? (lastTs[row] - firstTs[row]) / (counts[row] - 1) : 0
+
+const columns: readonly (readonly ['firsts' | 'lasts' | 'mins' | 'maxs' | 'sums' | 'm2s' | 'increases' | 'areas', Expect])[] = [
+  ['firsts', () => 0],
+  ['lasts', ({ firsts }, row) => firsts[row]],
+  ['mins', ({ firsts, lasts }, row) => lasts[row] < firsts[row] ? lasts[row] : firsts[row]],
+  ['maxs', ({ firsts, lasts }, row) => lasts[row] > firsts[row] ? lasts[row] : firsts[row]],
+  ['sums', ({ counts, firsts, lasts }, row) => counts[row] * (firsts[row] / 2 + lasts[row] / 2)],
+  ['m2s', () => 0],
+  ['increases', ({ firsts, lasts }, row) => lasts[row] - firsts[row]],
+  ['areas', (windows, row) => (windows.sums[row] - windows.lasts[row]) * spacing(windows, row)]
+]
+
+export function writePlain (writer: ByteWriter, scratch: EncodeScratch, windows: NumberWindows, rows: readonly number[], settings: EncodeSettings): void {
+  const out = new ColumnsWriter()
+  out.integers(Float64Array.from(rows, row => windows.scales[row] + 1))
+  for (const [name, expect] of columns) {
+    const values = Float64Array.from(rows, row => windows[name][row])
+    if (rows.every((row, i) => Object.is(values[i], expect(windows, row)))) out.integers(new Float64Array(rows.length))
+    else out.doubles(values)
+  }
+  out.finish(writer, scratch, settings)
+}
+
+export function readPlain (reader: ByteReader, windows: NumberWindows, rows: readonly number[], state: DecodeState): void {
+  const [scales, ...read] = readColumnsOf(reader, 1 + columns.length, rows.length, state)
+  for (let i = 0; i < rows.length; i++) {
+    const scale = scales.values[i] - 1
+    if (!(scale >= -1 && scale <= 12)) throw corrupt(`scale ${scale} of a window at byte ${reader.at}`)
+    windows.scales[rows[i]] = scale
+  }
+  for (let c = 0; c < columns.length; c++) {
+    const [name, expect] = columns[c]
+    const { kind, values } = read[c]
+    if (kind !== Kind.zeros && kind !== Kind.doubles) throw corrupt(`unknown kind ${kind} of a column at byte ${reader.at}`)
+    for (let i = 0; i < rows.length; i++) windows[name][rows[i]] = kind === Kind.zeros ? expect(windows, rows[i]) : values[i]
+  }
+}
