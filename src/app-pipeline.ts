@@ -1,10 +1,11 @@
 /** Wires the pipeline: from the journal to rows, and what follows the packer: plans, merges, hot state, analytics, the journal's release. */
 import type { Clock } from './core/clock.js'
+import type { KeyedLock } from './core/keyed-lock.js'
 import type { Lifecycle } from './core/lifecycle.js'
 import { segmentBytesMax } from './core/limits.js'
 import type { Log } from './core/log.js'
-import { Projector } from './analytics/projector.js'
-import { ProjectPool } from './analytics/project-pool.js'
+import { openAnalyticsService, type OpenedService } from './app-analytics.js'
+import { PendingStamps } from './core/pending-stamps.js'
 import type { Config } from './config.js'
 import type { IdempotencyKeys } from './edge/http/idempotency-keys.js'
 import type { Pressure } from './gate/pressure.js'
@@ -19,10 +20,11 @@ import { PressureControl } from './pipeline/pressure-control.js'
 import { SlabMerger } from './pipeline/slab-merger.js'
 import { Sealer } from './sealing/sealer.js'
 import { SealPool } from './sealing/seal-pool.js'
+import type { DependencyStatus } from './store/dependency-status.js'
 import type { DeadLetterReason } from './store/dead-letter-store.js'
 import type { Store } from './store/store.js'
 import type { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
-import type { ClickHouseSettings, StoreSpec } from '../workers/protocol.js'
+import type { StoreSpec } from '../workers/protocol.js'
 
 export interface PipelineParts {
   readonly clock: Clock
@@ -30,12 +32,14 @@ export interface PipelineParts {
   readonly store: Store
   readonly journal: JournalFiles
   readonly spec: StoreSpec
-  readonly clickHouse: ClickHouseSettings | null
+  readonly watched: (() => readonly DependencyStatus[])[]
   readonly pressure: Pressure
   readonly lifecycle: Lifecycle
   readonly deadLetters: DeadLetterKeeper
   readonly idempotency: IdempotencyKeys
   readonly live: LiveHub
+  /** Held (key `merge`) while entries of the outbox's stream `merge` are written. */
+  readonly outboxLane: KeyedLock
   /** How long workers may remember tenants, plans and erasures, milliseconds. */
   readonly leaseMs: number
   /** Told of every move of the packer's cursor. */
@@ -54,25 +58,25 @@ export interface Pipeline {
   /** null where the backend has no hot state. */
   readonly hotFollower: HotFollower | null
   /** null: analytics is off. */
-  readonly projector: Projector | null
+  readonly analytics: OpenedService | null
 }
 
 /** Slices of an idle server that acknowledges only what is in Cassandra: every one of them is waited for. */
 const replicatedSliceIntervalMs = 10
-const projectIntervalMs = 1000
 const slabsPerTaskMax = 4000
 /** A clean stop packs what is left for at most this long; the rest is packed at the next start. */
 const drainMs = 5000
 
 export async function openPipeline (config: Config, parts: PipelineParts): Promise<Pipeline> {
-  const { clock, log, store, journal, spec, pressure, lifecycle, deadLetters, idempotency, leaseMs } = parts
+  const { clock, log, store, journal, spec, pressure, lifecycle, deadLetters, idempotency, leaseMs, outboxLane } = parts
   const pool = new PackPool({ store: spec, threads: config.packThreads, leaseMs })
   await lifecycle.open({ name: 'pack threads', close: async () => { await pool.close() } })
   const watched = parts.live.on(pool)
   const planKeeper = new PlanKeeper({ plans: store, clock, log, devicesMax: 10_000, measureMs: 10_000 })
   const merger = new SlabMerger({
     journalId: journal.journalId,
-    pool,
+    // Entries of merges and imports become visible in the order of their numbers: the projection follows it.
+    pool: { merge: async task => await outboxLane.run('merge', async () => await pool.merge({ ...task, firstSequence: journal.takeStamps(slabsPerTaskMax) })) },
     busy: () => pressure.level !== 'open' || packer.stuck,
     clock,
     log,
@@ -82,12 +86,13 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     takeStamps: count => journal.takeStamps(count),
     onLate: buckets => { sealer.noteLate(buckets) }
   })
+  const sealStamps = new PendingStamps(journal)
   const sealPool = new SealPool({ store: spec, threads: config.sealThreads })
   await lifecycle.open({ name: 'seal threads', close: async () => { await sealPool.close() } })
   const sealer = new Sealer({
     store,
     pool: sealPool,
-    journal,
+    journal: { journalId: journal.journalId, takeStamps: count => sealStamps.takeStamps(count), releaseStamps: first => { sealStamps.releaseStamps(first) } },
     owner: parts.sealers?.bootId ?? journal.journalId,
     node: parts.sealers?.node ?? journal.journalId,
     nodes: () => parts.sealers?.live() ?? [],
@@ -117,7 +122,8 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
       parts.onCursor(packer.cursor)
     }
   }, { cursor: journal.recovered.cursor, marks: journal.recovered.marks })
-  const projector = await openProjection(parts, packer)
+  // Before the packer packs anything: what it packed in earlier runs tells whether analytics was there then.
+  const analytics = await openAnalyticsService(config, { clock, log, lifecycle, watched: parts.watched, store, spec, journal, sealStamps, packer, leaseMs })
   const keeper = new JournalKeeper({
     journal, cursors: store, packer, clock, log, flush: async () => { await store.raw.flush() }, flushIntervalMs: 30_000, keepMs: config.journalKeepMs, flushBytes: segmentBytesMax * 4
   })
@@ -146,15 +152,5 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
   })
   await lifecycle.open({ name: 'sealer', open: async () => { sealer.open() }, close: async () => { await sealer.close() } })
   await lifecycle.open({ name: 'pressure', open: async () => { pressureControl.open() }, close: async () => { pressureControl.close() } })
-  return { packer, merger, planKeeper, sealer, keeper, pressureControl, hotFollower, projector }
-}
-
-/** Before the packer packs anything: what it packed in earlier runs tells whether analytics was there then. */
-async function openProjection ({ clickHouse, clock, log, store, journal, spec, leaseMs, lifecycle }: PipelineParts, packer: Packer): Promise<Projector | null> {
-  if (clickHouse === null) return null
-  const pool = new ProjectPool({ store: spec, clickHouse, leaseMs })
-  await lifecycle.open({ name: 'project thread', close: async () => { await pool.close() } })
-  const projector = new Projector({ journalId: journal.journalId, packer, stampNow: () => journal.takeStamps(1), cursors: store, pool, clock, log, intervalMs: projectIntervalMs })
-  await lifecycle.open({ name: 'projector', open: async () => { projector.open() }, close: async () => { await projector.close() } })
-  return projector
+  return { packer, merger, planKeeper, sealer, keeper, pressureControl, hotFollower, analytics }
 }

@@ -8,11 +8,10 @@ import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
-import { AnalyticsService } from './analytics/analytics-service.js'
-import type { Projector } from './analytics/projector.js'
 import { openPipeline, type PipelineParts } from './app-pipeline.js'
 import type { Config } from './config.js'
 import type { Clock } from './core/clock.js'
+import { KeyedLock } from './core/keyed-lock.js'
 import { Lifecycle } from './core/lifecycle.js'
 import type { Log } from './core/log.js'
 import { createHttpEdge, type HttpEdge } from './edge/http/http-edge.js'
@@ -30,20 +29,20 @@ import { NodeMembership } from './nodes/node-membership.js'
 import { readBootId, startCursor } from './pipeline/start-cursor.js'
 import { QueryPool } from './query/query-pool.js'
 import { joinDependencies, type DependencyStatus } from './store/dependency-status.js'
-import { openAnalytics } from './store/open-analytics.js'
 import { openBrokerBackend } from './store/open-broker.js'
 import { openLiveBus } from './store/open-live.js'
 import { openNodes } from './store/open-nodes.js'
 import { openStore } from './store/open-store.js'
 import type { RevocationLog } from './store/revocation-log.js'
-import { clickHouseSettings, storeSpec } from './store-spec.js'
+import { storeSpec } from './store-spec.js'
 import { addAdminKey, makeFirstAdminKey } from './tenancy/admin-keys.js'
 import { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
 import { RefusalWriter } from './tenancy/refusal-writer.js'
 import { RetentionJob } from './tenancy/retention-job.js'
 import type { Principal } from './tenancy/model.js'
 import { TenantCache } from './tenancy/tenant-cache.js'
-import type { ClickHouseSettings, StoreSpec } from '../workers/protocol.js'
+import { TransferService } from './transfer/transfer-service.js'
+import type { StoreSpec } from '../workers/protocol.js'
 
 /** How long a decision about a credential, tenant or plan may be remembered. */
 const leaseMs = 10_000
@@ -72,7 +71,6 @@ export async function startApp (config: Config, { clock, log }: { clock: Clock, 
 async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycle): Promise<App> {
   mkdirSync(config.dataDirectory, { recursive: true })
   const spec = storeSpec(config)
-  const clickHouse = clickHouseSettings(config)
   const watched: (() => readonly DependencyStatus[])[] = []
   const store = await openStore(spec, { clock, log, writer: true })
   await lifecycle.open({ name: 'store', close: async () => { await store.close() } })
@@ -100,11 +98,20 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const deadLetters = new DeadLetterKeeper(store, { log })
   await lifecycle.open({ name: 'dead letters', open: async () => { await deadLetters.start() }, close: async () => { await deadLetters.close() } })
   const live = new LiveHub({ clock, log })
+  const outboxLane = new KeyedLock()
   const pipeline = await openPipeline(config, {
-    clock, log, live, store, journal, spec, clickHouse, pressure, lifecycle, deadLetters, idempotency, leaseMs, sealers: cluster?.sealers ?? null, onCursor: position => { replicated?.packedUpTo(position) }
+    clock, log, outboxLane, live, store, journal, spec, watched, pressure, lifecycle, deadLetters, idempotency, leaseMs, sealers: cluster?.sealers ?? null, onCursor: position => { replicated?.packedUpTo(position) }
   })
-  const analytics = await openAnalyticsService(clickHouse, pipeline.projector, { clock, log, lifecycle, watched })
+  const analytics = pipeline.analytics?.service ?? null
 
+  const transfer = new TransferService({
+    store, spec, directory: join(config.dataDirectory, 'imports'), node: cluster?.sealers?.node ?? 'single', owner: cluster?.sealers?.bootId ?? randomUUID(),
+    journal, packer: pipeline.packer, outboxLane, busy: () => pressure.level !== 'open' || pipeline.packer.stuck,
+    journals: () => cluster?.membership.list().map(node => node.journalId) ?? [],
+    analytics, noteRefused: (tenant, count, reason) => { deadLetters.noteAdded(tenant, count, reason) },
+    importBytesMax: config.importBytesMax, spoolBytesMax: config.importSpoolBytesMax, exportsMax: config.exportsMax, clock, log
+  })
+  await lifecycle.open({ name: 'transfer', open: async () => { await transfer.open() }, close: async () => { await transfer.close() } })
   const queries = new QueryPool({ store: spec, threads: config.queryThreads, waitingMax: config.queriesWaitingMax, timeoutMs: config.queryTimeoutMs })
   await lifecycle.open({ name: 'queries', close: async () => { await queries.close() } })
   await lifecycle.open({
@@ -169,6 +176,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     queries,
     mqtt: connections,
     live,
+    transfer,
     readiness,
     dependencies,
     metrics,
@@ -218,19 +226,4 @@ async function joinCluster (config: Config, { spec, clock, log, journal, lifecyc
   await lifecycle.open({ name: 'membership', open: async () => { await membership.open() }, close: async () => { await membership.close() } })
   const live = (): string[] => membership.list().filter(node => node.state === 'live').map(node => node.name)
   return { membership, revocations: opened.revocations, sealers: { node: name, bootId, live } }
-}
-
-interface AnalyticsParts {
-  readonly clock: Clock
-  readonly log: Log
-  readonly lifecycle: Lifecycle
-  readonly watched: (() => readonly DependencyStatus[])[]
-}
-
-async function openAnalyticsService (settings: ClickHouseSettings | null, projector: Projector | null, { clock, log, lifecycle, watched }: AnalyticsParts): Promise<AnalyticsService | null> {
-  if (settings === null || projector === null) return null
-  const analytics = openAnalytics(settings, { clock, log, watch: true })
-  await lifecycle.open({ name: 'analytics', close: async () => { await analytics.close() } })
-  watched.push(() => [analytics.status()])
-  return new AnalyticsService({ projector, analytics })
 }

@@ -101,6 +101,9 @@ export const settings = {
   connectionsMax: integer('TWINFOLD_CONNECTIONS_MAX', 100_000, [1, 1_000_000], 'MQTT connections held at once'),
   packThreads: integer('TWINFOLD_PACK_THREADS', threadsDefault, [1, 64], 'Threads that pack the journal into rows'),
   queryThreads: integer('TWINFOLD_QUERY_THREADS', Math.max(1, Math.floor(threadsDefault / 2)), [1, 64], 'Threads that answer queries'),
+  importBytesMax: integer('TWINFOLD_IMPORT_BYTES_MAX', 4 * 1024 ** 3, [1024, 2 ** 50], 'Largest file of an import, unpacked'),
+  importSpoolBytesMax: integer('TWINFOLD_IMPORT_SPOOL_BYTES_MAX', 16 * 1024 ** 3, [1024, 2 ** 50], 'Bytes of files of imports that wait on this node; one more gets 409'),
+  exportsMax: integer('TWINFOLD_EXPORTS_MAX', 2, [1, 64], 'Exports at once, a thread each; one more gets 429'),
   queriesWaitingMax: integer('TWINFOLD_QUERIES_WAITING_MAX', 256, [1, 100_000], 'Queries that may wait for a thread; one more gets 429'),
   queryTimeoutMs: integer('TWINFOLD_QUERY_TIMEOUT_MS', 30_000, [100, 600_000], 'A query that takes longer is given up'),
   sliceIntervalMs: integer('TWINFOLD_SLICE_INTERVAL_MS', 100, [5, 10_000], 'Time between two slices of an idle server: the delay from acked to queryable'),
@@ -123,6 +126,9 @@ export const settings = {
   cassandraTls: oneOf('TWINFOLD_CASSANDRA_TLS', '0', ['0', '1'], 'TLS to Cassandra'),
   redisUrl: matching('TWINFOLD_REDIS', 'redis://127.0.0.1:6379', /^rediss?:\/\/\S+$/, 'Redis: hot state, messages and sessions between nodes', 'a redis:// or rediss:// address'),
   redisPrefix: matching('TWINFOLD_REDIS_PREFIX', 'twinfold', /^[A-Za-z0-9_.-]{1,64}$/, 'Before every key and channel in Redis', '1 to 64 letters, digits, _ . -'),
+  analytics: oneOf('TWINFOLD_ANALYTICS', 'auto', ['auto', 'on', 'off'], 'Fleet-wide analytics; auto: embedded from the first question on, in a cluster where TWINFOLD_CLICKHOUSE is set'),
+  analyticsMemoryMb: integer('TWINFOLD_ANALYTICS_MEMORY_MB', 1024, [256, 1_048_576], 'Memory of the embedded analytics engine, which runs in a process of its own'),
+  analyticsThreads: integer('TWINFOLD_ANALYTICS_THREADS', 2, [1, 64], 'Threads of one statement in the embedded analytics engine'),
   clickHouseUrl: matching('TWINFOLD_CLICKHOUSE', '', /^(https?:\/\/\S+)?$/, 'ClickHouse over HTTP for fleet-wide analytics, user and password in the address; none unless given', 'an http:// or https:// address, or empty'),
   clickHouseDatabase: matching('TWINFOLD_CLICKHOUSE_DATABASE', 'twinfold', /^[a-z][a-z0-9_]{0,47}$/, 'Database in ClickHouse', 'a lower-case letter and up to 47 lower-case letters, digits and _')
 } as const

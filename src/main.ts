@@ -9,6 +9,7 @@ import { compactStore } from './compact.js'
 import { readConfig, settings, type Config } from './config.js'
 import { systemClock } from './core/clock.js'
 import { migrate } from './migrate.js'
+import { verifyCommand, type VerifyArguments } from './verify-command.js'
 
 const usage = `twinfold: IoT telemetry ingestion and digital twins
 
@@ -16,27 +17,35 @@ const usage = `twinfold: IoT telemetry ingestion and digital twins
   twinfold migrate               bring the databases of the cluster profile to this version's schema (servers may run)
   twinfold journal adopt DIR     pack what a dead node's journal directory still holds into the cluster's store
 
+  twinfold verify                recompute the tiers of sealed buckets from raw and report every difference; exit code 1 where there is one
+      [--tenant T [--device D]] [--from TIME] [--to TIME] [--json]      (embedded store: the server must not be running)
+
   --demo      create a demo tenant and let a small simulated fleet publish real sensor data
   --help      this text
   --compact   merge and compact the embedded store, then end (the server must not be running)
   --settings  list all settings (environment variables)
 `
 
-type Command = { readonly kind: 'serve', readonly demo: boolean } | { readonly kind: 'compact' | 'migrate' | 'help' | 'settings' } | { readonly kind: 'adopt', readonly directory: string }
+type Command = { readonly kind: 'verify', readonly given: VerifyArguments } | { readonly kind: 'serve', readonly demo: boolean } | { readonly kind: 'compact' | 'migrate' | 'help' | 'settings' } | { readonly kind: 'adopt', readonly directory: string }
 
 function misused (message: string): never {
   process.stderr.write(`twinfold: ${message}\n\n${usage}`)
   process.exit(2)
 }
 
+const verifyOptions = { tenant: { type: 'string' }, device: { type: 'string' }, from: { type: 'string' }, to: { type: 'string' }, json: { type: 'boolean' } } as const
+
 function parseCommand (): Command {
   let given
   try {
-    given = parseArgs({ allowPositionals: true, options: { demo: { type: 'boolean' }, compact: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' } } })
+    given = parseArgs({ allowPositionals: true, options: { demo: { type: 'boolean' }, compact: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' }, ...verifyOptions } })
   } catch (error) {
     misused((error as Error).message)
   }
   const { values, positionals: [first, ...rest] } = given
+  if (first === 'verify' && rest.length === 0 && values.help !== true) return { kind: 'verify', given: values }
+  const misplaced = Object.keys(verifyOptions).find(name => name in values)
+  if (misplaced !== undefined) misused(`--${misplaced} belongs to 'verify'`)
   if (values.help === true) return { kind: 'help' }
   if (values.settings === true) return { kind: 'settings' }
   if (values.compact === true) return { kind: 'compact' }
@@ -84,6 +93,15 @@ if (command.kind === 'compact') {
   })
 }
 if (command.kind === 'migrate') await runToEnd(async () => await migrate(config, tools))
+if (command.kind === 'verify') {
+  try {
+    const output = { line: (text: string) => { process.stdout.write(`${text}\n`) }, progress: (text: string) => { process.stderr.write(`${text}\n`) } }
+    process.exit(await verifyCommand(config, command.given, output, tools))
+  } catch (error) {
+    process.stderr.write(`twinfold: ${(error as Error).message}\n`)
+    process.exit(2)
+  }
+}
 if (command.kind === 'adopt') await runToEnd(async () => await adopt(config, command.directory, tools))
 
 let app: App | undefined

@@ -168,7 +168,7 @@ export interface MetricParts {
   readonly broker: HasStats
   readonly deadLetters: object & Partial<HasStats>
   readonly hotFollower: HasStats | null
-  readonly projector: HasStats | null
+  readonly analytics: { readonly projector: HasStats, readonly upkeep: HasStats } | null
   readonly membership: (HasStats & { readonly clockOffsetMs: number | null }) | null
   readonly revocations: HasStats | null
   readonly dependencies: () => readonly DependencyStatus[]
@@ -200,11 +200,14 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   if (sealer !== undefined) metrics.stats('sealer', () => sealer.stats, { gauges: ['waiting', 'dueBuckets', 'claims', 'lagSeconds'] })
   metrics.stats('plan_keeper', () => parts.planKeeper.stats)
   metrics.stats('journal_keeper', () => parts.keeper.stats)
-  const { broker, deadLetters, hotFollower, projector, membership, revocations } = parts
+  const { broker, deadLetters, hotFollower, analytics, membership, revocations } = parts
   metrics.stats('broker', () => broker.stats, { gauges: ['retained', 'retainedBytes', 'sessions', 'subscriptions', 'queued', 'queuedBytes', 'wills', 'incoming', 'peers', 'peerFilters'] })
   if (deadLetters.stats !== undefined) metrics.stats('dead_letters', () => deadLetters.stats as object)
   if (hotFollower !== null) metrics.stats('hot_follower', () => hotFollower.stats)
-  if (projector !== null) metrics.stats('analytics', () => projector.stats, { gauges: ['lagSeconds', 'entriesBehind', 'bytesBehind'] })
+  if (analytics !== null) {
+    metrics.stats('analytics', () => analytics.projector.stats, { gauges: ['lagSeconds', 'sealLagSeconds', 'entriesBehind', 'bytesBehind'] })
+    metrics.stats('analytics_upkeep', () => analytics.upkeep.stats, { gauges: ['devices'] })
+  }
   if (membership !== null) {
     metrics.stats('nodes', () => membership.stats)
     metrics.gauge('twinfold_clock_offset_seconds', 'This machine\'s clock minus the cluster\'s; NaN while it is not known', () => membership.clockOffsetMs === null ? NaN : membership.clockOffsetMs / 1000)

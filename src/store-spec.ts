@@ -12,12 +12,12 @@ export function cassandraSettings (config: Config): CassandraSettings {
 
 /** null: no analytics. */
 export function clickHouseSettings (config: Config): ClickHouseSettings | null {
-  return config.clickHouseUrl === '' ? null : { url: config.clickHouseUrl, database: config.clickHouseDatabase }
+  return config.clickHouseUrl === '' || config.analytics === 'off' ? null : { url: config.clickHouseUrl, database: config.clickHouseDatabase }
 }
 
 export function storeSpec (config: Config): StoreSpec {
-  if (config.profile === 'embedded') return { kind: 'embedded', directory: join(config.dataDirectory, 'store') }
+  if (config.profile === 'embedded') return { kind: 'embedded', directory: join(config.dataDirectory, 'store'), ...(config.analytics === 'off' ? {} : { outbox: new SharedArrayBuffer(1) }) }
   return {
-    kind: 'cluster', cassandra: cassandraSettings(config), redis: { url: config.redisUrl, prefix: config.redisPrefix }, outbox: config.clickHouseUrl !== ''
+    kind: 'cluster', cassandra: cassandraSettings(config), redis: { url: config.redisUrl, prefix: config.redisPrefix }, outbox: config.clickHouseUrl !== '' && config.analytics !== 'off'
   }
 }

@@ -15,4 +15,6 @@ void t.test('acked readings survive SIGKILL exactly once, over MQTT and HTTP', {
   t.same(result.twice, [], `none is there twice; ${story}`)
   t.same(result.wrong, [], `each has its value; ${story}`)
   t.same(result.neverSent, [], `nothing is there that was never sent; ${story}`)
+  t.ok(result.sealedBuckets > 0, `${result.sealedBuckets} buckets were sealed meanwhile`)
+  t.same(result.tierDifferences, [], `tiers are the fold of raw; ${story}`)
 })

@@ -190,6 +190,8 @@ export interface ProjectResult {
   readonly entries: number
   readonly points: number
   readonly inserts: number
+  /** Windows of sealed hours. */
+  readonly hours: number
   /** Rows whose points were in already. */
   readonly rowsPassed: number
   /** Rows that were not where the entry says: merged, sealed or expired since. */

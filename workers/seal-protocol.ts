@@ -29,8 +29,9 @@ export interface SealTask extends BucketName {
 /**
  * `sealed`: written. `clean`: nothing new. `gone`: no such tenant. `expired`: the bucket is older than the tenant's retention and
  * its raw points may be gone in part, so nothing is touched. `lease-over`: reading took longer than the claim was held; try again.
+ * `damaged`: all that is new cannot be decoded.
  */
-export type SealOutcome = 'sealed' | 'clean' | 'gone' | 'expired' | 'lease-over'
+export type SealOutcome = 'sealed' | 'clean' | 'gone' | 'expired' | 'lease-over' | 'damaged'
 
 export interface SealResult {
   readonly kind: 'seal'

@@ -4,6 +4,7 @@
  * environment of the server, and ends with it.
  */
 import { Session } from 'chdb'
+import { treeStatement, whatIsRefused } from '../src/store/clickhouse/sql-tree.js'
 import type { SqlFormat } from '../src/store/fleet-store.js'
 import type { SqlLimits, SqlOpenTask, SqlReply, SqlRunTask, SqlTable, SqlTask } from './tenant-sql-protocol.js'
 
@@ -86,7 +87,13 @@ function arrayOf (lines: Uint8Array): Uint8Array {
   return array
 }
 
+/** As ClickHouse numbers ACCESS_DENIED. */
+const notAllowed = 497
+
 async function run (session: Session, { sql, format }: SqlRunTask, limits: SqlLimits): Promise<SqlReply> {
+  const tree = await session.queryAsync(treeStatement(sql), { format: 'TSVRaw' })
+  const refused = whatIsRefused(tree.text())
+  if (refused !== null) return { kind: 'refused', code: notAllowed, text: `DB::Exception: tenant SQL must not use ${refused} (NOT_ALLOWED)` }
   const result = await session.queryAsync(sql, { format: engineFormats[format] })
   const cut = cutRows(result.bytes(), format, limits)
   return { kind: 'answer', ...cut, body: format === 'json' ? arrayOf(cut.body) : cut.body.slice() }

@@ -8,10 +8,11 @@
 import { TwinfoldError } from '../core/errors.js'
 import type { Chunk } from '../core/reading.js'
 import { decodeChunk, decodeSlab } from '../series/codec.js'
-import type { AnalyticsStore } from '../store/analytics-store.js'
+import type { AnalyticsHours, AnalyticsStore } from '../store/analytics-store.js'
 import type { Outbox, OutboxEntry } from '../store/outbox.js'
 import type { Store } from '../store/store.js'
 import type { ProjectResult, ProjectTask } from '../../workers/protocol.js'
+import { BucketHours } from './bucket-hours.js'
 import { pointsOf } from './chunk-points.js'
 import type { ErasureLookup } from './erasure-lookup.js'
 import { PointBatch } from './point-batch.js'
@@ -34,9 +35,9 @@ export const projectTaskLimits: ProjectTaskLimits = {
 
 export interface ProjectTaskOptions {
   readonly outbox: Outbox
-  readonly store: Pick<Store, 'raw' | 'getTenant' | 'getPlan'>
-  readonly analytics: Pick<AnalyticsStore, 'insertPoints'>
-  readonly erasures: Pick<ErasureLookup, 'before'>
+  readonly store: Pick<Store, 'raw' | 'tiers' | 'getTenant' | 'getPlan'>
+  readonly analytics: Pick<AnalyticsStore, 'insertPoints' | 'replaceHours'>
+  readonly erasures: Pick<ErasureLookup, 'parts'>
   readonly monotonicMs: () => number
   readonly limits?: ProjectTaskLimits
 }
@@ -71,8 +72,9 @@ class ProjectRun {
   readonly #options: ProjectTaskOptions
   readonly #limits: ProjectTaskLimits
   readonly #sealed: SealedRows
+  readonly #hours: BucketHours
   readonly batch: PointBatch
-  readonly counts = { rowsPassed: 0, rowsMissing: 0 }
+  readonly counts = { rowsPassed: 0, rowsMissing: 0, hours: 0 }
   readonly damaged: string[] = []
   atEnd = false
 
@@ -81,6 +83,7 @@ class ProjectRun {
     this.#options = options
     this.#limits = options.limits ?? projectTaskLimits
     this.#sealed = new SealedRows(options.store)
+    this.#hours = new BucketHours(options.store)
     const { insertPointsMax, insertTextCharsMax } = this.#limits
     this.batch = new PointBatch(options.analytics, { pointsMax: insertPointsMax, textCharsMax: insertTextCharsMax }, task.after)
   }
@@ -91,6 +94,7 @@ class ProjectRun {
     let entries = 0
     for (;;) {
       const { page, isLast } = await this.#page(after)
+      if (this.#task.stream === 'seal') await this.#replaceHours(page)
       for (const entry of page) {
         await this.#addEntry(entry)
         this.batch.endEntry(entry.sequence)
@@ -116,7 +120,8 @@ class ProjectRun {
     const { outbox } = this.#options
     const seen = await outbox.readOutbox(journalId, stream, after, upTo, pageEntries)
     const isLast = seen.length < pageEntries
-    if (stream === 'pack' || seen.length === 0) return { page: seen, isLast }
+    // Seals are asked for only up to where none is under way.
+    if (stream !== 'merge' || seen.length === 0) return { page: seen, isLast }
     const page = await outbox.readOutbox(journalId, stream, after, seen[seen.length - 1].sequence, pageEntries)
     return { page, isLast: isLast && page.length < pageEntries }
   }
@@ -135,19 +140,34 @@ class ProjectRun {
       for (const { device, chunk } of devices) await this.#add(tenant, device, slice.journalId, chunk)
     }
     this.counts.rowsMissing += entry.slabs.length - rows.slabs.length
-    for (const key of entry.chunks) if (!found.has(chunkName(key))) await this.#addSealed(key)
+    for (const key of entry.chunks) if (!found.has(chunkName(key))) await this.#addSealed(key, entry.sequence)
   }
 
-  /** Merged rows hold nothing but slices up to their own: where all of those are in, so are they. */
+  /** Of buckets that were sealed several times the last one says how they are. */
+  async #replaceHours (page: readonly OutboxEntry[]): Promise<void> {
+    const latest = new Map<string, OutboxEntry>()
+    for (const entry of page) if (entry.sealed !== undefined) latest.set(bucketName(entry.sealed), entry)
+    const buckets: AnalyticsHours[] = []
+    for (const { sealed, sequence } of latest.values()) {
+      if (sealed === undefined) continue
+      const name = bucketName(sealed)
+      const hours = await this.#decodedLater(`tier rows of ${name}`, async () => await this.#hours.read(sealed, sequence))
+      if (hours !== null) buckets.push(hours)
+    }
+    await this.#options.analytics.replaceHours(buckets)
+    this.counts.hours += buckets.reduce((sum, { windows }) => sum + windows.reduce((count, { starts }) => count + starts.length, 0), 0)
+  }
+
+  /** Merged rows hold nothing but slices up to their own: where all of those are in, so are they. Imported rows are of another journal. */
   #notInYet (entry: OutboxEntry): OutboxEntry {
-    const chunks = entry.chunks.filter(({ slice }) => slice.mark > this.#task.whole)
+    const chunks = entry.chunks.filter(({ slice }) => slice.journalId !== this.#task.journalId || slice.mark > this.#task.whole)
     this.counts.rowsPassed += entry.chunks.length - chunks.length
     return { ...entry, chunks }
   }
 
-  async #addSealed (key: ChunkKey): Promise<void> {
+  async #addSealed (key: ChunkKey, entry: number): Promise<void> {
     this.counts.rowsMissing++
-    const sealed = await this.#sealed.find(key)
+    const sealed = await this.#sealed.find(key, entry)
     for (const { bytes } of sealed?.chunks ?? []) await this.#addChunk(key.tenant, key.device, '', bytes, `sealed rows of ${chunkName(key)}`)
   }
 
@@ -157,8 +177,8 @@ class ProjectRun {
   }
 
   async #add (tenant: string, device: string, journalId: string, chunk: Chunk): Promise<void> {
-    const erasedBefore = await this.#options.erasures.before(tenant, device)
-    await this.batch.add(pointsOf({ tenant, device, journalId, chunk, erasedBefore }))
+    const erased = await this.#options.erasures.parts(tenant, device)
+    await this.batch.add(pointsOf({ tenant, device, journalId, chunk, erased }))
   }
 
   /** null for damaged bytes: one bad row must not hold up all that come after it. It is reported, and stays in the store. */
@@ -166,11 +186,27 @@ class ProjectRun {
     try {
       return decode()
     } catch (error) {
-      if (!(error instanceof TwinfoldError) || error.code !== 'corrupt_data') throw error
-      if (this.damaged.length < damagedTold) this.damaged.push(`${name}: ${error.message}`)
-      return null
+      return this.#damage(name, error)
     }
   }
+
+  async #decodedLater<T> (name: string, decode: () => Promise<T>): Promise<T | null> {
+    try {
+      return await decode()
+    } catch (error) {
+      return this.#damage(name, error)
+    }
+  }
+
+  #damage (name: string, error: unknown): null {
+    if (!(error instanceof TwinfoldError) || error.code !== 'corrupt_data') throw error
+    if (this.damaged.length < damagedTold) this.damaged.push(`${name}: ${error.message}`)
+    return null
+  }
+}
+
+function bucketName ({ tenant, device, bucket }: { readonly tenant: string, readonly device: string, readonly bucket: ChunkKey['bucket'] }): string {
+  return `${tenant}/${device}/${bucket.widthMinutes}/${bucket.start}`
 }
 
 function chunkName ({ tenant, device, bucket, salt, slice, part }: ChunkKey): string {

@@ -198,7 +198,7 @@ export class LiveHub {
   async #tell (): Promise<number> {
     if (this.#encodedLocal === this.#local.version && this.#encodedNodes === (this.#nodes?.wants.version ?? 0)) return this.#version
     // Wants that gather before the encoding begins are part of it.
-    this.#encoding ??= this.#encodeSoon().finally(() => { this.#encoding = null })
+    this.#encoding ??= this.#encodeSoon()
     return await this.#encoding
   }
 
@@ -206,6 +206,8 @@ export class LiveHub {
     const waitMs = this.#encodeAfterMs - this.#clock.monotonicMs()
     if (waitMs > 0) await new Promise<void>(resolve => { setTimeout(resolve, waitMs) })
     else await Promise.resolve()
+    // What is wanted from here on is part of the next one.
+    this.#encoding = null
     const startMs = this.#clock.monotonicMs()
     this.#encodedLocal = this.#local.version
     this.#encodedNodes = this.#nodes?.wants.version ?? 0

@@ -66,6 +66,7 @@ export async function sealBucket (task: SealTask, tools: SealTools): Promise<Sea
     folder.add(chunk)
     cutter.add(chunk)
   }
+  if (damaged.head.size > 0 && damaged.head.size === read.covered.length && !task.again) return result('damaged', nothing, damaged.names)
   const chunks = [...cutter.chunks, ...damaged.sealed]
   const tiers = folder.finish().map(row => tierRow(tenant, task, row))
   await store.raw.writeSealed(ref, { retentionDays: retentionDaysAt(tenant, task.nowUs) }, {

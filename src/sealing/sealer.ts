@@ -28,7 +28,8 @@ import { shardsOf } from './shard-share.js'
 export interface SealerOptions {
   readonly store: ClaimStore & SealRequestStore & Pick<RegistryStore, 'listTenants'>
   readonly pool: { readonly threads: number, seal(task: SealTask): Promise<SealResult>, scan(task: ScanTask): Promise<ScanResult> }
-  readonly journal: { readonly journalId: string, takeStamps(count: number): number }
+  /** `releaseStamps`: the seal with that stamp is over, however it ended. */
+  readonly journal: { readonly journalId: string, takeStamps(count: number): number, releaseStamps?(first: number): void }
   /** Of the claims: never that of another server that may run at once, or has run a moment ago and may wake up again. */
   readonly owner: string
   /** Name of this server among `nodes`. */
@@ -53,7 +54,8 @@ export interface SealerOptions {
 export const sealGraceUs = 60e6
 const tickMs = 250
 const requestsEveryMs = 15_000
-const sweepRoundMs = 30_000
+/** A round of the sweep begins this often, in times of gathering; twenty seconds make half a minute. */
+const sweepRoundFactor = 1.5
 const entriesMax = 100_000
 const rememberedMax = 20_000
 /** A bucket that grows is sealed when so many slices have come, and as many as came before. */
@@ -110,7 +112,7 @@ export class Sealer {
       scan: async task => await pool.scan(task),
       found: (tenant, bucket) => this.#found(tenant, bucket),
       clock,
-      roundMs: sweepRoundMs
+      roundMs: options.gatherMs * sweepRoundFactor
     })
   }
 
@@ -262,6 +264,7 @@ export class Sealer {
     const names = [...this.#foreign.values()]
     this.#foreign.clear()
     const first = journal.takeStamps(names.length)
+    journal.releaseStamps?.(first)
     try {
       await store.putSealRequests(names.map((name, i) => ({ ...name, stamp: first + i })))
     } catch (error) {
@@ -341,7 +344,7 @@ export class Sealer {
       growing,
       again: requests.length > 0,
       outbox: outbox ? { journalId: journal.journalId, sequence: stamp } : null
-    })
+    }).finally(() => { journal.releaseStamps?.(stamp) })
   }
 
   #count (result: SealResult): void {

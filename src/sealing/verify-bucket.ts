@@ -26,7 +26,8 @@ export interface Difference extends Partial<RowDifference> {
 }
 
 export interface BucketVerdict {
-  readonly sealed: boolean
+  /** `empty`: it has no chunks at all. `unsealed`: head chunks only. */
+  readonly state: 'sealed' | 'unsealed' | 'empty'
   readonly rows: number
   readonly points: number
   readonly differences: readonly Difference[]
@@ -39,12 +40,12 @@ const triesMax = 5
 /** A row may be gone this long before its retention ends, or stay as long: windows and times to live are coarse. */
 const expirySlackUs = 31 * usPerDay
 
-const unsealed: BucketVerdict = { sealed: false, rows: 0, points: 0, differences: [] }
+const nothing = { rows: 0, points: 0, differences: [] }
 
 export async function verifyBucket (store: VerifyStore, tenant: Tenant, ref: BucketRef, nowUs: number): Promise<BucketVerdict> {
   for (let attempt = 1; ; attempt++) {
     const sealed = await store.raw.readSealed(ref)
-    if (sealed === null) return unsealed
+    if (sealed === null) return { state: (await store.raw.listHeadSlices(ref)).length > 0 ? 'unsealed' : 'empty', ...nothing }
     const stored = await storedRows(store, tenant, ref)
     const verdict = compareBucket(tenant, ref, sealed, stored, nowUs)
     if (verdict.differences.length === 0 || attempt === triesMax) return verdict
@@ -96,7 +97,7 @@ function compareBucket (tenant: Tenant, ref: BucketRef, sealed: SealedBucket, st
     else if (!mayBeGone(tenant, row.kind, row.start, nowUs)) note(row.kind, row.start, 'missing')
   }
   for (const { kind, start } of byName.values()) note(kind, start, 'extra')
-  return { sealed: true, rows: stored.length, points, differences }
+  return { state: 'sealed', rows: stored.length, points, differences }
 }
 
 function mayBeGone (tenant: Tenant, kind: TierKind, start: number, nowUs: number): boolean {

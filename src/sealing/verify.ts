@@ -67,8 +67,8 @@ async function verifyDevice (store: Store, tenant: Tenant, device: string, optio
   const salts = saltsToRead(plan)
   for (const bucket of await bucketsSeen(store, tenant, device, options)) {
     const verdict = await verifyBucket(store, tenant, { tenant: tenant.id, device, retentionDays, bucket, salts }, options.nowUs)
-    if (verdict.sealed) sums.buckets++
-    else sums.unsealed++
+    if (verdict.state === 'sealed') sums.buckets++
+    else if (verdict.state === 'unsealed') sums.unsealed++
     sums.rows += verdict.rows
     sums.points += verdict.points
     sums.differences += verdict.differences.length

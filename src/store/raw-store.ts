@@ -144,8 +144,11 @@ export interface RawStore {
   /** Ids of the slices that have head chunks in the bucket, without their payload. */
   listHeadSlices(ref: BucketRef): Promise<readonly SliceId[]>
 
-  /** Buckets of a shard of devices that have marks, for the sealer. */
-  scanDirty(tenant: string, shard: number, retentionDays: readonly number[]): AsyncIterable<DirtyMark>
+  /**
+   * Buckets of a shard of devices that have marks, for the sealer.
+   * @param wanted buckets that interest; the others are passed over unread, which is what makes a scan for the past cheap
+   */
+  scanDirty(tenant: string, shard: number, retentionDays: readonly number[], wanted?: (bucket: Bucket) => boolean): AsyncIterable<DirtyMark>
 
   /**
    * Head chunks of the device whose times meet [fromTs, toTs), in all its buckets and salts. Every one that is there is named; one that

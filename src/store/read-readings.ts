@@ -32,6 +32,8 @@ export interface ReadRequest {
   readonly metrics: ReadonlySet<string> | null
   /** Called between rows: throws where the reader is to give up. */
   readonly checkpoint?: () => void
+  /** Every chunk names the journals of its rows, as `MergeOptions` says. */
+  readonly keepJournals?: boolean
 }
 
 interface Source {
@@ -158,7 +160,7 @@ function * joinSpan (request: ReadRequest, span: BucketSpan, { slabs, rows }: Sp
     // At least an equal timestamp of the next row must still be joined with what is held.
     const border = ascending ? next.minTs : next.maxTs + 1
     if (ascending ? border <= fromTs : border >= toTs) { releaseAt = heldReadings * 2; continue }
-    const final = joined(held, ascending ? range(fromTs, border) : range(border, toTs))
+    const final = joined(held, ascending ? range(fromTs, border) : range(border, toTs), request)
     const rest = mergeSources(held, ascending ? range(border, toTs) : range(fromTs, border))
     if (ascending) fromTs = border
     else toTs = border
@@ -167,14 +169,14 @@ function * joinSpan (request: ReadRequest, span: BucketSpan, { slabs, rows }: Sp
     releaseAt = Math.max(2048, heldReadings * 2)
     if (final.ts.length > 0) yield final
   }
-  const last = joined(held, range(fromTs, toTs))
+  const last = joined(held, range(fromTs, toTs), request)
   if (last.ts.length > 0) yield last
 }
 
 /** As `mergeChunks`; a sealed chunk that stands alone is joined already, and only cut. */
-function joined (held: readonly Source[], range: MergeRange): Chunk {
+function joined (held: readonly Source[], range: MergeRange, { keepJournals }: ReadRequest): Chunk {
   if (held.length === 1 && held[0].merged === true && range.erasedBefore === 0) return cutChunk(held[0].chunk, Math.max(range.fromTs, range.oldestTs), range.toTs)
-  return mergeChunks(held, range)
+  return mergeChunks(held, range, { keepJournals })
 }
 
 /** Joins what is held per journal, so that ties are still decided by journal later. */

@@ -13,6 +13,8 @@ import { openWriter } from './open-writer.js'
 import { exportMessageBytes, wideColumnsMax } from './row-limits.js'
 import { tierRecords } from './tier-records.js'
 
+const messageBytesMax = 4 * exportMessageBytes
+
 /** The client went away. */
 class Stopped extends Error {}
 
@@ -55,14 +57,14 @@ class Outlet {
 
   async flush (): Promise<void> {
     if (this.#bytes === 0) return
-    const bytes = new Uint8Array(this.#bytes)
-    let at = 0
-    for (const part of this.#parts) {
-      bytes.set(part, at)
-      at += part.length
-    }
+    const bytes = Buffer.concat(this.#parts, this.#bytes)
     this.#parts = []
     this.#bytes = 0
+    // One message a slice: what is ahead of the client is bounded in bytes as well.
+    for (let at = 0; at < bytes.length; at += messageBytesMax) await this.#send(Uint8Array.prototype.slice.call(bytes, at, at + messageBytesMax) as Uint8Array<ArrayBuffer>)
+  }
+
+  async #send (bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     this.checkpoint()
     while (this.#credit <= 0) {
       await new Promise<void>(resolve => { this.#wake = resolve })

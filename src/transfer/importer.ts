@@ -234,7 +234,7 @@ class ImportRun {
   }
 
   async #end (state: 'done' | 'failed' | 'cancelled', detail: string, body: ImportBody = this.#body): Promise<void> {
-    await this.#put({ state, detail, body, ...(state === 'done' ? { progress: 1 } : {}) } as Partial<Job>)
+    await this.#put({ state, detail, body, ...(state === 'done' ? { progress: 1 } : {}) })
     await this.#options.spool.remove(this.#job.id)
   }
 

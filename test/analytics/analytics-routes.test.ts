@@ -72,7 +72,7 @@ t.test('analytics that does not answer is down though the projection has nothing
   const count = async (): Promise<{ points: number, devices: number }> => ({ points: 1, devices: 1 })
   const service = (projection: 'up' | 'down' | 'gap', dependency: string): AnalyticsService => new AnalyticsService({
     projector: { status: { state: projection, reason: projection === 'up' ? '' : `projection ${projection}`, lagSeconds: 3 } },
-    analytics: { countPoints: count, status: () => ({ state: dependency, reason: dependency === 'up' ? '' : 'no answer' }) }
+    analytics: { countPoints: count, erase: async () => {}, status: () => ({ state: dependency, reason: dependency === 'up' ? '' : 'no answer' }) }
   })
   t.strictSame(service('up', 'up').status, { state: 'up', reason: '', lagSeconds: 3 })
   t.strictSame(service('up', 'down').status, { state: 'down', reason: 'no answer', lagSeconds: 3 })

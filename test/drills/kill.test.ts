@@ -33,4 +33,6 @@ void t.test('acked readings survive many SIGKILLs exactly once, over MQTT and HT
   t.same(result.twice, [], 'none is there twice')
   t.same(result.wrong, [], 'each has its value')
   t.same(result.neverSent, [], 'nothing is there that was never sent')
+  t.ok(result.sealedBuckets > 0, 'buckets were sealed meanwhile')
+  t.same(result.tierDifferences, [], 'tiers are the fold of raw')
 })

@@ -142,6 +142,8 @@ void t.test('fields that do not fit are refused by name and change nothing', asy
     ['admin', 'POST', 'tenants', { id: '_x' }, 'id'],
     ['admin', 'POST', 'tenants', { id: 'ok', retentionDays: 0 }, 'retentionDays'],
     ['admin', 'POST', 'tenants', { id: 'ok', retentionDays: 1.5 }, 'retentionDays'],
+    ['admin', 'POST', 'tenants', { id: 'ok', tierRetention: { '1h': 0 } }, 'tierRetention.1h'],
+    ['admin', 'POST', 'tenants', { id: 'ok', tierRetention: { '2h': 10 } }, 'tierRetention.2h'],
     ['admin', 'PATCH', 'tenants/acme', { disabled: 0 }, 'disabled'],
     ['operator', 'POST', 'keys', { role: 'device' }, 'role'],
     ['operator', 'POST', 'keys', { role: 'admin' }, 'role'],

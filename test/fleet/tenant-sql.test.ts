@@ -1,6 +1,6 @@
 /** Tenant SQL: what it answers, that it never sees another tenant's rows or the host, and that bombs meet limits. */
 import t, { type Test } from 'tap'
-import { mkdtempSync, rmSync, existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/core/clock.js'
@@ -10,6 +10,11 @@ import type { ClickHouseConnection } from '../../src/store/clickhouse/clickhouse
 import { SnapshotSql, sqlLimits, type SnapshotSqlOptions } from '../../src/store/clickhouse/tenant-sql.js'
 import type { SqlAnswer } from '../../src/store/fleet-store.js'
 import { skipWithout } from '../support/services.js'
+import { guardSql } from '../../src/store/clickhouse/sql-guard.js'
+import { callableNames } from '../../src/store/clickhouse/sql-functions.js'
+import { SqlProcess } from '../../src/store/clickhouse/sql-process.js'
+import { SqlSnapshot } from '../../src/store/clickhouse/sql-snapshot.js'
+import { hostileSql } from './hostile-sql.js'
 import { fleetDatabase, putDevices, putPoints, type WorldPoint } from './fleet-world.js'
 
 t.setTimeout(300_000)
@@ -114,6 +119,64 @@ if (!skipWithout(t, 'clickHouse')) {
       t.ok(['answered', 'limit_reached', 'invalid_field', 'analytics_unavailable'].includes(outcome), `${outcome} after ${Date.now() - began} ms: ${bomb.slice(0, 80)}`)
       t.ok(Date.now() - began < 15_000, 'in time')
       t.match(rowsOf(await ask(sql, 'SELECT count() AS n FROM points')), [{ n: 4000 }], 'the next one')
+    }
+  })
+
+  t.test('the first wall: every hostile statement is refused before the engine sees it, and none of what may be called reads tables', async t => {
+    for (const query of hostileSql) {
+      try {
+        t.fail(`it passed: ${query} as ${guardSql(query)}`)
+      } catch (error) {
+        t.match(error, { code: 'invalid_field', field: 'query' }, query.slice(0, 100))
+      }
+    }
+    // What looks hostile and is only text, or means nothing, is written so that there is one way to read it.
+    t.equal(guardSql(`SELECT 'a\\' FROM x -- ' FROM points`), `SELECT 'a\\' FROM x -- ' FROM points`)
+    t.equal(guardSql(`SELECT x'41', - -1 -- done`), `SELECT x '41' , - - 1`)
+    const connection = await fleetDatabase(t)
+    const known = await connection.query<{ name: string }>('SELECT lower(name) AS name FROM system.table_functions')
+    const tableFunctions = new Set(known.map(({ name }) => name))
+    t.strictSame(callableNames.filter(name => tableFunctions.has(name)), [])
+    const engines = await connection.query<{ name: string }>('SELECT lower(name) AS name FROM system.functions')
+    const functions = new Set(engines.map(({ name }) => name))
+    const types = ['nullable', 'lowcardinality', 'decimal', 'datetime', 'datetime64', 'fixedstring', 'enum8', 'enum16', 'interval']
+    t.strictSame(callableNames.filter(name => !functions.has(name) && !types.includes(name) && !/^decimal\d/.test(name)), [], 'each of them exists')
+  })
+
+  t.test('the second wall: the process itself shows no other tenant, no file of the host and takes no write, were the first not there', async t => {
+    const directory = mkdtempSync(join(tmpdir(), 'tenant-sql-'))
+    t.teardown(() => { rmSync(directory, { recursive: true, force: true }) })
+    const connection = await twoTenants(t)
+    const snapshot = new SqlSnapshot(connection, join(directory, 'sql'), 1e6)
+    await snapshot.refresh('bolt', 0)
+    const tables = await snapshot.refresh('acme', 0)
+    const engine = join(directory, 'engine')
+    mkdirSync(engine)
+    const open = async (): Promise<SqlProcess> => {
+      const process = new SqlProcess({ ...sqlLimits, seconds: 3 }, engine)
+      t.teardown(() => { process.kill() })
+      await process.open({ directory: join(engine, `data-${Date.now()}`), tables, oldestTs: 0 })
+      return process
+    }
+    let process = await open()
+    for (const file of ['/tmp/x', '/tmp/x.csv']) rmSync(file, { force: true })
+    const foreign = `${snapshot.directoryOf('bolt')}/files/*.parquet`
+    const more = [`SELECT * FROM file('${foreign}')`, `SELECT * FROM file('${foreign}', Parquet)`, `SELECT * FROM file('/etc/hostname', 'LineAsString')`, `SELECT * FROM merge('', '.*')`, `SELECT * FROM merge(REGEXP('.*'), '.*')`, `SELECT name, value FROM system.settings`, `SELECT * FROM system.processes`]
+    for (const query of [...hostileSql, ...more]) {
+      let shown = ''
+      try {
+        const reply = await process.run(query, 'ndjson')
+        if (reply.kind === 'answer') shown = Buffer.from(reply.body).toString()
+      } catch {
+        process = await open()
+      }
+      t.notMatch(shown, secret, `no row of another tenant: ${query.slice(0, 80)}`)
+      t.notMatch(shown, /root:.*:0:0|bolt/, `nothing of the host: ${query.slice(0, 80)}`)
+    }
+    t.notOk(existsSync('/tmp/x.csv') || existsSync('/tmp/x'), 'nothing was written')
+    t.match(await process.run('SELECT count() AS n FROM points', 'ndjson'), { kind: 'answer', rows: 1 })
+    for (const query of [`SELECT * FROM file('/etc/passwd', 'LineAsString')`, `INSERT INTO FUNCTION file('/tmp/x.csv') SELECT 1`, 'SET readonly = 0', 'SELECT 1 SETTINGS readonly = 0', 'CREATE TABLE default.x (a Int8) ENGINE = Memory', `SELECT * FROM url('http://127.0.0.1:8123/', 'LineAsString')`, 'DROP VIEW default.points', `SELECT * FROM executable('id', 'TSV', 'x String')`]) {
+      t.match(await process.run(query, 'ndjson'), { kind: 'refused' }, query)
     }
   })
 

@@ -552,7 +552,7 @@ function modelTests (t: Test, keyspace: RawKeyspace): void {
     const devices = ['a', 'b', 'c', 'hot', 'cold']
     const plan: PartitionPlan = { widths: [{ fromTs: 0, widthMinutes: 1440 }, { fromTs: day0 + usPerHour, widthMinutes: 60 }], salts: [{ fromStamp: 0, salts: 3 }] }
     const journals = [newJournalId(), newJournalId()].map(journalId => ({ journalId, mark: 0, packed: [] as (() => Promise<void>)[] }))
-    const newStore = (): Store => ({ raw: keyspace.store(), getPlan: async () => ({ plan, version: 1 }), erasedBefore: async () => 0 }) as Partial<Store> as Store
+    const newStore = (): Store => ({ raw: keyspace.store(), getPlan: async () => ({ plan, version: 1 }), erasedBefore: async () => 0, erasedParts: async () => [] }) as Partial<Store> as Store
     const store = newStore()
     const plans = planLookup(store, { leaseMs: 60_000, rememberedMax: 100 })
     const merger = new SlabMerge({ store: newStore(), plans, monotonicMs: () => 0, nowUs: systemClock.nowUs })

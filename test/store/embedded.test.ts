@@ -13,12 +13,17 @@ import { usPerDay } from '../../src/core/reading.js'
 import { openEmbeddedStore, type EmbeddedStore } from '../../src/store/embedded/embedded-store.js'
 import { rawWindowEnd } from '../../src/store/embedded/windows.js'
 import { bucketWidthsMinutes } from '../../src/series/partition-plan.js'
+import { claimStoreContract } from './claim-store.contract.js'
 import { deadLetterContract } from './dead-letter.contract.js'
 import { rowOf, writeRow, type WriterData } from './embedded-threads.js'
+import { erasedPartsContract } from './erased-parts.contract.js'
+import { jobStoreContract } from './job-store.contract.js'
 import { planContract } from './plan.contract.js'
 import { rawStoreContract } from './raw-store.contract.js'
 import { registryContract } from './registry.contract.js'
+import { sealRequestsContract } from './seal-requests.contract.js'
 import { smallContract } from './small.contract.js'
+import { tierStoreContract } from './tier-store.contract.js'
 import { chunkOf, day0, deviceOf, gather, refOf, sliceOf, slabOf, tenantOf, writeOf } from './store-fixtures.js'
 
 const threads = fileURLToPath(new URL('./embedded-threads.js', import.meta.url))
@@ -49,7 +54,12 @@ registryContract(t, openShared)
 planContract(t, openShared)
 deadLetterContract(t, openShared)
 smallContract(t, openShared)
+jobStoreContract(t, openShared)
+erasedPartsContract(t, openShared)
 rawStoreContract(t, openShared)
+tierStoreContract(t, openShared)
+claimStoreContract(t, openShared)
+sealRequestsContract(t, openShared)
 
 void t.test('a store beside the owner\'s reads at once what the owner has written, and keeps the same contracts', async t => {
   const { store, directory } = await opened(t)
@@ -57,6 +67,8 @@ void t.test('a store beside the owner\'s reads at once what the owner has writte
   t.teardown(async () => { await beside.close() })
   const open = async (): Promise<EmbeddedStore> => beside
   rawStoreContract(t, open)
+  tierStoreContract(t, open)
+  sealRequestsContract(t, open)
   deadLetterContract(t, open)
   for (let i = 0; i < 20; i++) {
     await store.createDevice(deviceOf('x', `d${i}`))

@@ -3,6 +3,7 @@ import type { Test } from 'tap'
 import { shardOf } from '../../src/core/ids.js'
 import { timestampUsMax } from '../../src/core/limits.js'
 import { usPerDay, usPerHour, usPerMinute } from '../../src/core/reading.js'
+import { bucketWidthsMinutes, type Bucket } from '../../src/series/partition-plan.js'
 import { chunkOf, day0, gather, newSeed, newTenantId, randomFrom, readable, refOf, retentionDays, slabOf, sliceOf, writeOf, type OpenStore } from './store-fixtures.js'
 
 const always = timestampUsMax
@@ -11,6 +12,7 @@ export function rawStoreContract (t: Test, open: OpenStore): void {
   chunkContract(t, open)
   slabContract(t, open)
   sealedContract(t, open)
+  spansContract(t, open)
 }
 
 function chunkContract (t: Test, open: OpenStore): void {
@@ -235,5 +237,65 @@ function sealedContract (t: Test, open: OpenStore): void {
     t.strictSame(await read(), ['2.6'])
     await seal(10, 0)
     t.strictSame(await read(), ['10.0'])
+  })
+}
+
+function spansContract (t: Test, open: OpenStore): void {
+  void t.test('raw: head spans name every chunk that meets the range, whatever its bucket, salt and class, and no other', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const seed = newSeed()
+    const random = randomFrom(seed)
+    const chunks = Array.from({ length: 300 }, (_, i) => {
+      const widthMinutes = bucketWidthsMinutes[Math.floor(random() * 4)]
+      const widthUs = widthMinutes * usPerMinute
+      const minTs = day0 + Math.floor(random() * 100) * usPerDay + Math.floor(random() * usPerDay)
+      const start = Math.floor(minTs / widthUs) * widthUs
+      const maxTs = Math.min(start + widthUs - 1, minTs + Math.floor(random() * 3 * usPerHour))
+      return chunkOf(tenant, random() < 0.8 ? 'd' : 'd.', { bucket: { start, widthMinutes }, salt: Math.floor(random() * 3), slice: sliceOf(i), minTs, maxTs, retentionDays: [7, 365, 3650][i % 3] })
+    })
+    for (let i = 0; i < chunks.length; i += 100) await raw.writeHead(writeOf({ chunks: chunks.slice(i, i + 100) }))
+    const list = async (from: number, to: number): Promise<string[]> => (await raw.listHeadSpans({ tenant, device: 'd', retentionDays: [7, 365, 3650] }, from, to))
+      .map(({ bucket, slice, minTs, maxTs }) => `${slice.mark} ${bucket.start} ${bucket.widthMinutes} ${minTs} ${maxTs}`).sort()
+    const ranges = [[0, always], [0, Infinity], [day0, day0 + usPerDay], [day0 + 50 * usPerDay, day0 + 50 * usPerDay + 1], [day0 + 200 * usPerDay, always]]
+    for (let i = 0; i < 20; i++) {
+      const from = day0 + Math.floor(random() * 100 * usPerDay)
+      ranges.push([from, from + Math.floor(random() * 10 * usPerDay)], [chunks[i].maxTs, chunks[i].maxTs + 1], [chunks[i].minTs, chunks[i].minTs + 1])
+    }
+    for (const [from, to] of ranges) {
+      const expected = chunks.filter(({ device, minTs, maxTs }) => device === 'd' && maxTs >= from && minTs < to)
+      t.strictSame(await list(from, to), expected.map(({ bucket, slice, minTs, maxTs }) => `${slice.mark} ${bucket.start} ${bucket.widthMinutes} ${minTs} ${maxTs}`).sort(), `seed ${seed}, ${from} to ${to}`)
+    }
+    t.strictSame(await raw.listHeadSpans({ tenant: `${tenant}x`, device: 'd', retentionDays: [365] }, 0, always), [])
+  })
+
+  void t.test('raw: a chunk is named from the moment its write returns, and not when its seal has removed it', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const range = { tenant, device: 'd', retentionDays: [retentionDays] }
+    for (let day = 0; day < 5; day++) {
+      const bucket = { start: day0 + day * usPerDay, widthMinutes: 1440 } as const
+      for (let mark = 1; mark <= 20; mark++) {
+        await raw.writeHead(writeOf({ chunks: [chunkOf(tenant, 'd', { bucket, slice: sliceOf(mark) })] }))
+        t.equal((await raw.listHeadSpans(range, bucket.start, bucket.start + usPerDay)).length, mark)
+      }
+      await raw.writeSealed(refOf(tenant, 'd', { bucket }), { retentionDays }, { generation: { epoch: 1, sequence: 1 }, covered: Array.from({ length: 19 }, (_, i) => sliceOf(i + 1)), chunks: [] })
+      t.strictSame((await raw.listHeadSpans(range, 0, always)).filter(span => span.bucket.start === bucket.start).map(({ slice }) => slice.mark), [20])
+    }
+    t.equal((await raw.listHeadSpans(range, 0, always)).length, 5)
+  })
+
+  void t.test('raw: a scan for dirty buckets passes over what is not wanted', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const devices = Array.from({ length: 400 }, (_, i) => `d${i}`).filter(device => shardOf(device) === shardOf('d0'))
+    const buckets = [0, 1, 2, 40].flatMap(day => [60, 1440].map(widthMinutes => ({ start: day0 + day * usPerDay, widthMinutes: widthMinutes as 60 | 1440 })))
+    await raw.writeHead(writeOf({ chunks: devices.flatMap(device => buckets.flatMap(bucket => [1, 2, 3, 4, 5, 6].map(mark => chunkOf(tenant, device, { bucket, slice: sliceOf(mark) })))) }))
+    const wanteds: ((bucket: Bucket) => boolean)[] = [() => true, () => false, ({ start }) => start === day0 + usPerDay, ({ widthMinutes }) => widthMinutes === 1440, ({ start }) => start > day0 + usPerDay]
+    for (const wanted of wanteds) {
+      const marks = await gather(raw.scanDirty(tenant, shardOf('d0'), [retentionDays], wanted))
+      const expected = devices.flatMap(device => buckets.filter(wanted).flatMap(bucket => [1, 2, 3, 4, 5, 6].map(mark => `${device} ${bucket.start} ${bucket.widthMinutes} ${mark}`)))
+      t.strictSame(marks.map(({ device, bucket, slice }) => `${device} ${bucket.start} ${bucket.widthMinutes} ${slice.mark}`).sort(), expected.sort())
+    }
   })
 }

@@ -1,12 +1,14 @@
 /**
  * The kill drill (INVARIANTS 1 and 3): devices send over MQTT and HTTP without pause while the server dies by SIGKILL again
  * and again at random moments and comes back on the same data. At the end, every acknowledged reading is there exactly once
- * with its value, and nothing is there that was never sent.
+ * with its value, and nothing is there that was never sent. Sealing goes on all the while: the readings are of yesterday, and in the end the
+ * tiers are the fold of raw (INVARIANTS 4).
  */
 import { seededRandom, type Random } from '../../simulators/fleet/seeded-random.js'
 import type { TwinfoldApi } from '../../simulators/twinfold-api.js'
 import { DrillHttpDevice, DrillMqttDevice, type Ledger } from './drill-device.js'
 import { startServer, testAdminKey, type TestServer } from './server.js'
+import { verifyEmbedded } from './verify-store.js'
 
 export interface KillDrillOptions {
   readonly directory: string
@@ -34,6 +36,9 @@ export interface KillDrillResult {
   readonly twice: string[]
   readonly wrong: string[]
   readonly neverSent: string[]
+  /** Sealed buckets, and what `verify` found in them. */
+  readonly sealedBuckets: number
+  readonly tierDifferences: readonly string[]
 }
 
 const tenant = 'drill'
@@ -49,8 +54,8 @@ interface Fleet {
 async function createFleet (server: TestServer, key: string, options: KillDrillOptions, random: Random): Promise<Fleet> {
   const api = server.api(key)
   const mqtt = new Map<string, DrillMqttDevice>()
-  // An hour back: the readings of a long drill stay below the future limit.
-  const firstTsMs = Date.now() - 3600_000
+  // Yesterday: their buckets are past, so they are sealed again and again while more comes.
+  const firstTsMs = Date.now() - 30 * 3600_000
   const ids = Array.from({ length: options.mqttDevices }, (_, i) => `mqtt-${i}`)
   const tokens = await api.createDevices(ids)
   for (const [i, id] of ids.entries()) mqtt.set(id, new DrillMqttDevice({ clientId: id, token: tokens[i], inFlight: options.inFlight, firstTsMs, ratePerSecond: options.ratePerSecond }))
@@ -97,7 +102,8 @@ export async function compareWithLedger (api: TwinfoldApi, id: string, ledger: L
 
 /** Runs the drill. Throws when the server does not come back. */
 export async function runKillDrill (options: KillDrillOptions): Promise<KillDrillResult> {
-  const { directory, settings, log } = options
+  const { directory, log } = options
+  const settings = { TWINFOLD_SEAL_AFTER_MS: '50', ...options.settings }
   const random = seededRandom(options.seed)
   log(`seed ${options.seed}`)
   let server = await startServer({ directory, settings })
@@ -123,11 +129,16 @@ export async function runKillDrill (options: KillDrillOptions): Promise<KillDril
     for (const [id, device] of fleet.mqtt) await compareWithLedger(api, id, device.ledger, tsMs => tsMs, findings)
     for (const device of fleet.http) await compareWithLedger(api, device.id, device.ledger, (_tsMs, value) => value, findings)
     const devices = [...fleet.mqtt.values(), ...fleet.http]
+    for (const device of fleet.mqtt.values()) device.close()
+    await server.stop()
+    const verified = await verifyEmbedded(directory)
     return {
       sent: devices.reduce((sum, device) => sum + device.ledger.sent.size, 0),
       acked: devices.reduce((sum, device) => sum + device.ledger.acked.size, 0),
       redelivered: [...fleet.mqtt.values()].reduce((sum, device) => sum + device.redelivered, 0) + fleet.http.reduce((sum, device) => sum + device.repeats, 0),
       kills: options.rounds,
+      sealedBuckets: verified.buckets,
+      tierDifferences: verified.differences,
       ...findings
     }
   } finally {

@@ -53,7 +53,8 @@ export class OutageFleet {
     const fleet = new OutageFleet(server, await server.api(testAdminKey).createTenant('outage', 365), remove)
     const ids = Array.from({ length: options.devices }, (_, i) => `d${i}`)
     const tokens = await fleet.api.createDevices(ids)
-    const firstTsMs = Date.now() - 3600_000
+    // Yesterday: their buckets are past, so they are sealed while more comes.
+    const firstTsMs = Date.now() - 30 * 3600_000
     for (const [i, id] of ids.entries()) {
       fleet.devices.set(id, new DrillMqttDevice({ clientId: id, token: tokens[i], inFlight: 100, firstTsMs, ratePerSecond: options.ratePerSecond }))
     }

@@ -11,13 +11,54 @@ import type { Schema } from './schema-check.js'
 
 const lagSchema: Schema = { type: ['number', 'null'], description: 'How long points of this node have waited to be in analytics: since the oldest one that is not. 0: all are in. null: analytics is off.' }
 
+interface RebuildView {
+  readonly state: 'running' | 'done' | 'failed'
+  readonly tenant: string | null
+  readonly startedUs: number
+  readonly devices: number
+  readonly points: number
+  readonly hours: number
+  readonly damaged: number
+  readonly detail: string
+}
+
 /** What the routes answer from; absent where analytics is off. */
 export interface AnalyticsSource {
-  readonly status: { readonly state: 'up' | 'down' | 'gap', readonly reason: string, readonly lagSeconds: number }
+  readonly status: {
+    readonly state: 'up' | 'down' | 'gap' | 'off' | 'idle'
+    readonly reason: string
+    readonly lagSeconds: number
+    readonly hoursLagSeconds: number
+    readonly rebuild: RebuildView | null
+  }
+  /** Begins a rebuild of a tenant or (null) of all, unless one runs. */
+  startRebuild (tenant: string | null): RebuildView | null
+  /** Once a device was made, changed or deleted. */
+  noteDevice (tenant: string, id: string): void
+  /** Once an erasure was stored. */
+  noteErasure (): void
   countPoints (tenant: string, fromTs: number, toTs: number): Promise<{ readonly points: number, readonly devices: number, readonly lagSeconds: number }>
 }
 
-const offReason = 'analytics is off on this server: it takes TWINFOLD_STORE=cluster and the address of a ClickHouse in TWINFOLD_CLICKHOUSE'
+const offReason = 'analytics is off on this server: it is turned off (TWINFOLD_ANALYTICS), or a cluster has no ClickHouse (TWINFOLD_CLICKHOUSE)'
+
+const hoursLagSchema: Schema = { type: ['number', 'null'], description: 'The same of sealed hours, which fleet queries over long ranges are made of.' }
+
+const rebuildSchema: Schema = {
+  type: ['object', 'null'],
+  description: 'The last rebuild of this server since it started.',
+  properties: {
+    state: { type: 'string', enum: ['running', 'done', 'failed'] }, startedAt: { type: 'string', format: 'date-time' }, devices: { type: 'integer' }, points: { type: 'integer' }, hours: { type: 'integer' },
+    damaged: { type: 'integer', description: 'Devices with rows that could not be read.' }
+  }
+}
+
+/** Says no tenant's name: any tenant may ask. */
+function rebuildView (rebuild: RebuildView | null): object | null {
+  if (rebuild === null) return null
+  const { state, startedUs, devices, points, hours, damaged } = rebuild
+  return { state, startedAt: isoTime(startedUs), devices, points, hours, damaged }
+}
 
 /** Milliseconds are as fine as a lag is worth telling. */
 function rounded (seconds: number): number {
@@ -54,8 +95,8 @@ export function analyticsRoutes (context: EdgeContext) {
             description: 'The state.',
             schema: {
               type: 'object',
-              required: ['state', 'reason', 'lagSeconds'],
-              properties: { state: { type: 'string', enum: ['up', 'down', 'off', 'gap'] }, reason: { type: 'string', description: 'Why it is not up; empty when it is.' }, lagSeconds: lagSchema }
+              required: ['state', 'reason', 'lagSeconds', 'hoursLagSeconds', 'rebuild'],
+              properties: { state: { type: 'string', enum: ['up', 'down', 'off', 'gap', 'idle'] }, reason: { type: 'string', description: 'Why it is not up; empty when it is.' }, lagSeconds: lagSchema, hoursLagSeconds: hoursLagSchema, rebuild: rebuildSchema }
             }
           }
         }
@@ -63,9 +104,26 @@ export function analyticsRoutes (context: EdgeContext) {
       onRequest
     }, async () => {
       const { analytics } = context.options
-      if (analytics === undefined) return { state: 'off', reason: offReason, lagSeconds: null }
-      const { state, reason, lagSeconds } = analytics.status
-      return { state, reason, lagSeconds: rounded(lagSeconds) }
+      if (analytics === undefined) return { state: 'off', reason: offReason, lagSeconds: null, hoursLagSeconds: null, rebuild: null }
+      const { state, reason, lagSeconds, hoursLagSeconds, rebuild } = analytics.status
+      return { state, reason, lagSeconds: rounded(lagSeconds), hoursLagSeconds: rounded(hoursLagSeconds), rebuild: rebuildView(rebuild) }
+    })
+
+    app.post('/analytics/rebuild', {
+      ...routeDocs({
+        summary: 'Bring everything into analytics anew from the store',
+        description: 'For platform administrators. Questions are answered meanwhile; `GET /analytics/status` shows how far it is. 404 where analytics is off.',
+        tag: 'analytics',
+        query: { type: 'object', additionalProperties: false, properties: { tenant: { type: 'string', maxLength: 128, description: 'Only this tenant; a gap is closed by a rebuild of all.' } } },
+        answers: { 202: { description: 'It runs.', schema: { type: 'object', properties: { rebuild: rebuildSchema } } } }
+      }),
+      onRequest: authorizeHook(context, [], 'platform')
+    }, async (request, reply) => {
+      const { analytics, store } = context.options
+      if (analytics === undefined) throw new TwinfoldError('not_found', offReason)
+      const { tenant = null } = request.query as { tenant?: string }
+      if (tenant !== null && await store.getTenant(tenant) === null) throw new TwinfoldError('not_found', 'there is no such tenant')
+      return await reply.code(202).send({ rebuild: rebuildView(analytics.startRebuild(tenant)) })
     })
 
     app.get('/analytics/points', {

@@ -53,6 +53,7 @@ async function createDevice (context: EdgeContext, tenant: string, body: DeviceC
     const { secret, credential } = newCredential('device', tenant, id, 'first token', device.createdAt)
     await store.putCredential(credential)
     context.devices.forget(tenant, id)
+    context.options.analytics?.noteDevice(tenant, id)
     return { device, token: { id: credential.id, role: credential.role, label: credential.label, secret } }
   })
 }
@@ -67,6 +68,7 @@ async function changeDevice (context: EdgeContext, tenant: string, id: string, c
     const next: Device = { ...device, name, type, gateway, gatewayId, tags: checkedTags(tags) }
     await store.updateDevice(next)
     context.devices.forget(tenant, id)
+    context.options.analytics?.noteDevice(tenant, id)
     // A gateway's open connection remembers for whom it may speak.
     if (next.gateway !== device.gateway) cutOff(context, { kind: 'device', tenant, device: id })
     if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) cutOff(context, { kind: 'device', tenant, device: device.gatewayId })
@@ -85,6 +87,7 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
         const child = await store.getDevice(tenant, id)
         if (child?.gatewayId === gatewayId) await store.updateDevice({ ...child, gatewayId: null })
         context.devices.forget(tenant, id)
+        context.options.analytics?.noteDevice(tenant, id)
       })
     }
   }
@@ -94,7 +97,7 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
  * The erasure is written before the device goes, so that a crash in between leaves no readings behind, and once more after,
  * so that it also covers what was accepted meanwhile. Returns its stamp.
  */
-async function deleteDevice (context: EdgeContext, tenant: string, id: string): Promise<number> {
+async function deleteDevice (context: EdgeContext, tenant: string, id: string): Promise<{ stamp: number, job: string | null }> {
   const { store } = context.options
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
@@ -103,12 +106,14 @@ async function deleteDevice (context: EdgeContext, tenant: string, id: string): 
     if (device.gateway) await releaseChildren(context, tenant, id)
     await store.deleteDevice(tenant, id)
     context.devices.forget(tenant, id)
+    context.options.analytics?.noteDevice(tenant, id)
     cutOff(context, { kind: 'device', tenant, device: id })
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
     // Queries obey the erasure whatever the hot state holds: it may be away.
     await store.hot?.forgetDevice(tenant, id, stamp).catch(() => {})
-    return stamp
+    const job = await context.options.transfer?.erase({ tenant, device: id, metrics: null, fromTs: null, toTs: null, deviceDeleted: true, stamp })
+    return { stamp, job: job?.id ?? null }
   })
 }
 
@@ -179,9 +184,12 @@ export function deviceRoutes (context: EdgeContext) {
         description: 'Its tokens are revoked, its connections cut, and its readings no longer answered at once; their bytes go with the next compaction.',
         tag: 'devices',
         params: idParams,
-        answers: { 200: { description: 'Deleted.', schema: { type: 'object', properties: { deleted: { type: 'boolean' }, erasedBefore: { type: 'integer', description: 'Readings accepted before this stamp (microseconds) are erased.' } } } } }
+        answers: { 200: { description: 'Deleted.', schema: { type: 'object', properties: { deleted: { type: 'boolean' }, erasedBefore: { type: 'integer', description: 'Readings accepted before this stamp (microseconds) are erased.' }, job: { type: ['string', 'null'], description: 'The job that follows until they are gone from raw, tiers and analytics.' } } } } }
       }),
       onRequest: operator
-    }, async request => ({ deleted: true, erasedBefore: await deleteDevice(context, tenantOf(request), (request.params as { id: string }).id) }))
+    }, async request => {
+      const { stamp, job } = await deleteDevice(context, tenantOf(request), (request.params as { id: string }).id)
+      return { deleted: true, erasedBefore: stamp, job }
+    })
   }
 }

@@ -19,6 +19,7 @@ import type { AnalyticsSource } from './analytics-routes.js'
 import type { DeviceEntry } from './device-directory.js'
 import type { IdempotencyKeys } from './idempotency-keys.js'
 import type { NodeListing } from './node-routes.js'
+import type { TransferSource } from './transfer-source.js'
 
 export interface HttpEdgeOptions {
   readonly host: string
@@ -53,6 +54,8 @@ export interface HttpEdgeOptions {
   readonly sql?: TenantSql
   /** Absent: nobody can watch. */
   readonly live?: LiveSource
+  /** Imports, exports and deletions; absent: their routes answer 503. */
+  readonly transfer?: TransferSource
   /** The servers of the installation; none where this one has the store to itself. */
   readonly nodes?: NodeListing
   readonly clock: Clock

@@ -13,7 +13,11 @@ import { deviceRoutes } from './device-routes.js'
 import { deviceTokenRoutes } from './device-token-routes.js'
 import { StampSeen, type EdgeContext } from './edge-context.js'
 import type { HttpEdge, HttpEdgeOptions, HttpEdgeStats } from './edge-types.js'
+import { eraseRoutes } from './erase-routes.js'
+import { exportRoutes } from './export-routes.js'
 import { fleetRoutes } from './fleet-routes.js'
+import { importRoutes } from './import-routes.js'
+import { jobRoutes } from './job-routes.js'
 import { keyRoutes } from './key-routes.js'
 import { KeyedLock } from '../../core/keyed-lock.js'
 import { liveRoutes } from './live-routes.js'
@@ -23,6 +27,7 @@ import { planRoutes } from './plan-routes.js'
 import { answerParserError, problemHandler, sendProblem, toTwinfoldError } from './problem.js'
 import { queryRoutes } from './query-routes.js'
 import { checkerOf, type Schema } from './schema-check.js'
+import { sqlRoutes } from './sql-routes.js'
 import { systemRoutes } from './system-routes.js'
 import { telemetryRoutes } from './telemetry-routes.js'
 import { tenantRoutes } from './tenant-routes.js'
@@ -74,7 +79,7 @@ function resources (context: EdgeContext) {
       void reply.header('cache-control', 'no-store')
       done()
     })
-    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, liveRoutes, nodeRoutes]) await api.register(routes(context))
+    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, sqlRoutes, liveRoutes, importRoutes, exportRoutes, jobRoutes, eraseRoutes, nodeRoutes]) await api.register(routes(context))
   }
 }
 

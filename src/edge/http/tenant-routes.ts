@@ -4,7 +4,8 @@ import { TwinfoldError } from '../../core/errors.js'
 import { isTenantId } from '../../core/ids.js'
 import { tenantIdCharsMax } from '../../core/limits.js'
 import { newCredential } from '../../gate/authenticate.js'
-import { retentionDaysDefault, retentionDaysMax, type RetentionEntry, type Tenant } from '../../tenancy/model.js'
+import { tiers } from '../../store/tier-store.js'
+import { retentionDaysDefault, retentionDaysMax, tierRetentionDefault, type RetentionEntry, type Tenant, type TierRetentionEntry } from '../../tenancy/model.js'
 import { authorizeHook } from './authorize.js'
 import { nextCursor, storeCursor } from './cursor.js'
 import { cutOff } from './cut-off.js'
@@ -24,15 +25,19 @@ const tenantSchema: Schema = {
     name: { type: 'string' },
     disabled: { type: 'boolean' },
     retentionDays: { type: 'integer' },
+    tierRetention: { type: 'object', description: 'Days that rows of each tier are kept.', properties: { '1m': { type: 'integer' }, '1h': { type: 'integer' }, '1d': { type: 'integer' } } },
     createdAt: { type: 'string', format: 'date-time' }
   }
 }
 const nameSchema: Schema = { type: 'string', minLength: 1, maxLength: 256 }
 const retentionSchema: Schema = { type: 'integer', minimum: 1, maximum: retentionDaysMax }
+const tierRetentionSchema: Schema = {
+  type: 'object', minProperties: 1, additionalProperties: false, properties: Object.fromEntries(tiers.map(tier => [tier, retentionSchema]))
+}
 
 export function tenantView (tenant: Tenant): object {
   const { id, name, disabled, createdAt, retention } = tenant
-  return { id, name, disabled, retentionDays: retention[retention.length - 1].days, createdAt: isoTime(createdAt) }
+  return { id, name, disabled, retentionDays: retention[retention.length - 1].days, tierRetention: tierDaysNow(tenant), createdAt: isoTime(createdAt) }
 }
 
 /** Pure. What arrived before `stamp` keeps its retention. */
@@ -44,9 +49,29 @@ export function withRetention (entries: readonly RetentionEntry[], stamp: number
   return all
 }
 
+type TierDays = TierRetentionEntry['days']
+
+function tierDaysNow (tenant: Pick<Tenant, 'tierRetention'>): TierDays {
+  return tenant.tierRetention?.at(-1)?.days ?? tierRetentionDefault
+}
+
+/** Pure. As `withRetention`, for the tiers; those that are not named keep theirs. */
+export function withTierRetention (tenant: Pick<Tenant, 'tierRetention'>, stamp: number, days: Partial<TierDays>): readonly TierRetentionEntry[] {
+  const now = tierDaysNow(tenant)
+  const next = { ...now, ...days }
+  const entries = tenant.tierRetention ?? [{ sinceStamp: 0, days: tierRetentionDefault }]
+  if (tiers.every(tier => next[tier] === now[tier])) return entries
+  const all = [...entries, { sinceStamp: stamp, days: next }]
+  if (all.length > retentionEntriesMax) {
+    const joined = Object.fromEntries(tiers.map(tier => [tier, Math.max(all[0].days[tier], all[1].days[tier])])) as TierDays
+    all.splice(0, 2, { sinceStamp: 0, days: joined })
+  }
+  return all
+}
+
 const tenantNotFound = (): TwinfoldError => new TwinfoldError('not_found', 'there is no tenant with this id that this credential may see')
 
-interface TenantChange { readonly name?: string, readonly disabled?: boolean, readonly retentionDays?: number }
+interface TenantChange { readonly name?: string, readonly disabled?: boolean, readonly retentionDays?: number, readonly tierRetention?: Partial<TierDays> }
 
 /** Changes one tenant's record and everything that remembers it on this node. */
 async function changeTenant (context: EdgeContext, id: string, change: TenantChange): Promise<Tenant> {
@@ -58,7 +83,8 @@ async function changeTenant (context: EdgeContext, id: string, change: TenantCha
       ...tenant,
       name: change.name ?? tenant.name,
       disabled: change.disabled ?? tenant.disabled,
-      retention: change.retentionDays === undefined ? tenant.retention : withRetention(tenant.retention, context.stamps.now(), change.retentionDays)
+      retention: change.retentionDays === undefined ? tenant.retention : withRetention(tenant.retention, context.stamps.now(), change.retentionDays),
+      ...(change.tierRetention === undefined ? {} : { tierRetention: withTierRetention(tenant, context.stamps.now(), change.tierRetention) })
     }
     await store.updateTenant(next)
     return next
@@ -83,16 +109,19 @@ export function tenantRoutes (context: EdgeContext) {
           type: 'object',
           required: ['id'],
           additionalProperties: false,
-          properties: { id: { type: 'string', pattern: `^[a-z0-9][a-z0-9_\\-]{0,${tenantIdCharsMax - 1}}$` }, name: nameSchema, retentionDays: retentionSchema }
+          properties: { id: { type: 'string', pattern: `^[a-z0-9][a-z0-9_\\-]{0,${tenantIdCharsMax - 1}}$` }, name: nameSchema, retentionDays: retentionSchema, tierRetention: tierRetentionSchema }
         },
         answers: { 201: { description: 'Created.', schema: { type: 'object', properties: { tenant: tenantSchema, key: secretSchema } } } },
         errors: ['already_exists']
       }),
       onRequest: admin
     }, async (request, reply) => {
-      const { id, name = id, retentionDays = retentionDaysDefault } = request.body as { id: string, name?: string, retentionDays?: number }
+      const { id, name = id, retentionDays = retentionDaysDefault, tierRetention } = request.body as { id: string, name?: string, retentionDays?: number, tierRetention?: Partial<TierDays> }
       const now = clock.nowUs()
-      const tenant: Tenant = { id, name, createdAt: now, retention: [{ sinceStamp: 0, days: retentionDays }], disabled: false }
+      const tenant: Tenant = {
+        id, name, createdAt: now, retention: [{ sinceStamp: 0, days: retentionDays }], disabled: false,
+        ...(tierRetention === undefined ? {} : { tierRetention: [{ sinceStamp: 0, days: { ...tierRetentionDefault, ...tierRetention } }] })
+      }
       if (!await store.createTenant(tenant)) throw new TwinfoldError('already_exists', `tenant '${id}' exists already`, { field: 'id' })
       const { secret, credential } = newCredential('operator', id, null, 'first operator key', now)
       await store.putCredential(credential)
@@ -125,10 +154,10 @@ export function tenantRoutes (context: EdgeContext) {
     app.patch('/tenants/:id', {
       ...routeDocs({
         summary: 'Change a tenant',
-        description: 'A new retention applies to what arrives from now on. Disabling refuses every credential of the tenant and cuts its connections.',
+        description: 'A new retention applies to what arrives from now on, one of the tiers (`tierRetention`) to what is sealed from now on; a shorter one holds for answers at once. Disabling refuses every credential of the tenant and cuts its connections.',
         tag: 'tenants',
         params: idParams,
-        body: { type: 'object', minProperties: 1, additionalProperties: false, properties: { name: nameSchema, disabled: { type: 'boolean' }, retentionDays: retentionSchema } },
+        body: { type: 'object', minProperties: 1, additionalProperties: false, properties: { name: nameSchema, disabled: { type: 'boolean' }, retentionDays: retentionSchema, tierRetention: tierRetentionSchema } },
         answers: { 200: { description: 'The tenant as it is now.', schema: tenantSchema } }
       }),
       onRequest: admin

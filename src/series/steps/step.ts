@@ -3,7 +3,7 @@
  * weeks or months of a zone, counted from 1970 (weeks begin on Monday). Pure.
  */
 import { usPerDay, usPerHour, usPerMinute, usPerMs, usPerSecond } from '../../core/reading.js'
-import { Zone } from './zone.js'
+import type { Zone } from './zone.js'
 
 export type StepUnit = 'us' | 'day' | 'month'
 

@@ -7,6 +7,8 @@ import { corrupt } from '../columns/bounds.js'
 import { powersOfTen, type DecodeState } from '../columns/sequence.js'
 import { integerMax, integerOf, m2Of, squaresOf } from './exact.js'
 import { ColumnsWriter, Kind, readColumnsOf } from './integer-columns.js'
+import { expectedArea } from './plain-columns.js'
+import { Ulps } from './ulps.js'
 import type { NumberWindows } from './windows.js'
 
 const columnCount = 10
@@ -100,20 +102,13 @@ export class ExactColumns {
     if (!out.integers(left, squares)) out.doubles(Float64Array.from(rows, row => w.m2s[row]))
   }
 
+  /** An integral that is too large to be exact is off by roundings from what evenly spaced points make. */
   #planAreas (out: ColumnsWriter, rows: readonly number[], sums: Float64Array, lasts: Float64Array): void {
     const w = this.#windows
-    const left = new Float64Array(rows.length)
-    const areas = new Float64Array(rows.length)
-    for (let i = 0; i < rows.length; i++) {
-      const row = rows[i]
-      areas[i] = integerOf(w.areas[row], this.#power)
-      if (!comesBack(w.areas[row], this.#power)) {
-        out.doubles(Float64Array.from(rows, other => w.areas[other]))
-        return
-      }
-      left[i] = areas[i] - areaGuess(w.counts[row], w.lastTs[row] - w.firstTs[row], sums[i], lasts[i])
-    }
-    if (!out.integers(left, areas)) out.doubles(Float64Array.from(rows, row => w.areas[row]))
+    const areas = Float64Array.from(rows, row => w.areas[row])
+    const left = areas.map((area, i) => integerOf(area, this.#power) - areaGuess(w.counts[rows[i]], w.lastTs[rows[i]] - w.firstTs[rows[i]], sums[i], lasts[i]))
+    if (areas.every(area => comesBack(area, this.#power)) && out.integers(left)) return
+    out.doubles(areas, new Ulps().distances(areas, i => expectedArea(w, rows[i])))
   }
 }
 
@@ -127,6 +122,7 @@ export function readExact (reader: ByteReader, windows: NumberWindows, rows: rea
   const [firsts, lasts, mins, maxs, sums, squares, falls, fallen, areas, scales] = read
   if (read.some(({ kind }, i) => kind === Kind.doubles && i !== 5 && i !== 8)) throw corrupt(`doubles where integers belong at byte ${reader.at}`)
   const power = powersOfTen[scale]
+  const ulps = new Ulps()
   let last = 0
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i]
@@ -146,7 +142,8 @@ export function readExact (reader: ByteReader, windows: NumberWindows, rows: rea
     windows.scales[row] = own
     windows.increases[row] = (fallen.values[i] + falls.values[i] * Math.round(sum / count) + (last - first)) / power
     windows.areas[row] = areas.kind === Kind.doubles ? areas.values[i]
-      : (areas.values[i] + (areas.kind === Kind.integers ? 0 : areaGuess(count, windows.lastTs[row] - windows.firstTs[row], sum, last))) / power
+      : areas.kind === Kind.integers ? ulps.at(expectedArea(windows, row), areas.values[i])
+        : (areas.values[i] + areaGuess(count, windows.lastTs[row] - windows.firstTs[row], sum, last)) / power
     windows.m2s[row] = squares.kind === Kind.doubles ? squares.values[i] : readM2(squares.kind, squares.values[i], windows, row, own)
   }
 }

@@ -14,7 +14,7 @@ export const Kind = {
   zeros: 0,
   /** What the prediction leaves. */
   residuals: 1,
-  /** The integers themselves. */
+  /** The integers themselves; or, for a column of doubles, distances in representable values (ulps.ts). */
   integers: 2,
   /** The values as doubles. */
   doubles: 3
@@ -56,8 +56,9 @@ export class ColumnsWriter {
     return true
   }
 
-  doubles (values: Float64Array): void {
-    this.#columns.push({ kind: Kind.doubles, values })
+  /** A column of doubles: nothing but distances from what is expected, where there are such, else the values. */
+  doubles (values: Float64Array, distances: Float64Array | null = null): void {
+    this.#columns.push(distances === null ? { kind: Kind.doubles, values } : { kind: Kind.integers, values: distances })
   }
 
   /** All columns; each holds at least one value. */

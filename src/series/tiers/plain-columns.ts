@@ -3,12 +3,17 @@ import type { ByteReader, ByteWriter } from '../columns/bytes.js'
 import { corrupt } from '../columns/bounds.js'
 import type { DecodeState, EncodeScratch, EncodeSettings } from '../columns/sequence.js'
 import { ColumnsWriter, Kind, readColumnsOf } from './integer-columns.js'
+import { Ulps } from './ulps.js'
 import type { NumberWindows } from './windows.js'
 
 /** What a row's column is expected to be, from the columns before it. */
 type Expect = (windows: NumberWindows, row: number) => number
 
+/** µs from point to point, were they evenly spaced. */
 const spacing = ({ counts, firstTs, lastTs }: NumberWindows, row: number): number => counts[row] > 1 ? (lastTs[row] - firstTs[row]) / (counts[row] - 1) : 0
+
+/** The integral over evenly spaced points. */
+export const expectedArea: Expect = (windows, row) => (windows.sums[row] - windows.lasts[row]) * spacing(windows, row)
 
 const columns: readonly (readonly ['firsts' | 'lasts' | 'mins' | 'maxs' | 'sums' | 'm2s' | 'increases' | 'areas', Expect])[] = [
   ['firsts', () => 0],
@@ -18,16 +23,17 @@ const columns: readonly (readonly ['firsts' | 'lasts' | 'mins' | 'maxs' | 'sums'
   ['sums', ({ counts, firsts, lasts }, row) => counts[row] * (firsts[row] / 2 + lasts[row] / 2)],
   ['m2s', () => 0],
   ['increases', ({ firsts, lasts }, row) => lasts[row] - firsts[row]],
-  ['areas', (windows, row) => (windows.sums[row] - windows.lasts[row]) * spacing(windows, row)]
+  ['areas', expectedArea]
 ]
 
 export function writePlain (writer: ByteWriter, scratch: EncodeScratch, windows: NumberWindows, rows: readonly number[], settings: EncodeSettings): void {
   const out = new ColumnsWriter()
   out.integers(Float64Array.from(rows, row => windows.scales[row] + 1))
+  const ulps = new Ulps()
   for (const [name, expect] of columns) {
     const values = Float64Array.from(rows, row => windows[name][row])
     if (rows.every((row, i) => Object.is(values[i], expect(windows, row)))) out.integers(new Float64Array(rows.length))
-    else out.doubles(values)
+    else out.doubles(values, ulps.distances(values, i => expect(windows, rows[i])))
   }
   out.finish(writer, scratch, settings)
 }
@@ -39,10 +45,13 @@ export function readPlain (reader: ByteReader, windows: NumberWindows, rows: rea
     if (!(scale >= -1 && scale <= 12)) throw corrupt(`scale ${scale} of a window at byte ${reader.at}`)
     windows.scales[rows[i]] = scale
   }
+  const ulps = new Ulps()
   for (let c = 0; c < columns.length; c++) {
     const [name, expect] = columns[c]
     const { kind, values } = read[c]
-    if (kind !== Kind.zeros && kind !== Kind.doubles) throw corrupt(`unknown kind ${kind} of a column at byte ${reader.at}`)
-    for (let i = 0; i < rows.length; i++) windows[name][rows[i]] = kind === Kind.zeros ? expect(windows, rows[i]) : values[i]
+    if (kind === Kind.residuals) throw corrupt(`unknown kind ${kind} of a column at byte ${reader.at}`)
+    for (let i = 0; i < rows.length; i++) {
+      windows[name][rows[i]] = kind === Kind.doubles ? values[i] : kind === Kind.zeros ? expect(windows, rows[i]) : ulps.at(expect(windows, rows[i]), values[i])
+    }
   }
 }

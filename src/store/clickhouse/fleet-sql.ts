@@ -122,12 +122,13 @@ function chosenGroups (database: string, query: FleetQuery, bound: Bound): strin
   const by = topK === null ? null : measure(topK, bound)
   if (by !== null) filters.push(`isNotNull(${by})`)
   const names = columns.map((_, index) => `r${index}`).join(', ')
-  const order = by === null ? names : `${by} ${query.topK?.order === 'asc' ? 'ASC' : 'DESC'}, ${names}`
-  return `SELECT ${names}, toFloat64(rowNumberInAllBlocks()) AS rank FROM (
-SELECT ${named.join(', ')} FROM ${database}.points AS p FINAL ${join}
+  const groups = `SELECT ${named.join(', ')} FROM ${database}.points AS p FINAL ${join}
 WHERE ${spanConditions(database, query, metrics, bound)}
-GROUP BY ${names} HAVING ${filters.join(' AND ')}
-ORDER BY ${order}${topK === null ? '' : ` LIMIT ${topK.k}`})`
+GROUP BY ${names} HAVING ${filters.join(' AND ')}`
+  if (topK === null) return `SELECT ${names}, 0 AS rank FROM (${groups})`
+  // With a LIMIT the order of a subquery holds.
+  return `SELECT ${names}, rowNumberInAllBlocks() AS rank FROM (${groups}
+ORDER BY ${String(by)} ${topK.order === 'asc' ? 'ASC' : 'DESC'}, ${names} LIMIT ${topK.k})`
 }
 
 /** Columns: metric, start, a group's keys, the aggregates. @param database of lower-case letters, digits and `_`. */
@@ -149,7 +150,7 @@ GROUP BY ${groups.join(', ')}`
   }
   const same = columns.map((_, index) => `g${index} = r${index}`).join(' AND ')
   const sql = `SELECT ${wanted} FROM (${inner}) AS rows INNER JOIN (${chosenGroups(database, query, bound)}) AS chosen ON ${same}
-ORDER BY rank, m, start LIMIT ${rowsMax}`
+ORDER BY rank, ${[...groups.slice(2), 'm', 'start'].join(', ')} LIMIT ${rowsMax}`
   return { sql, parameters: bound.values }
 }
 

@@ -54,7 +54,6 @@ function match (pattern: RegExp, sql: string, at: number): string | null {
 /** @throws TwinfoldError `invalid_field` (`query`) */
 export function tokensOf (sql: string): Token[] {
   if (sql.length > sqlCharsMax) refuseSql(`must have at most ${sqlCharsMax} characters`)
-  // eslint-disable-next-line no-control-regex -- these are what is looked for
   if (/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/.test(sql)) refuseSql('holds control characters')
   const tokens: Token[] = []
   for (let at = 0; at < sql.length;) {

@@ -142,13 +142,12 @@ export class SnapshotSql implements TenantSql {
   #drop (member: Member): void {
     this.#members.delete(member.tenant)
     member.process?.kill()
-    const before = this.#forgetting.get(member.tenant)
-    const going: Promise<void> = (async () => {
-      await before
-      await this.#snapshot.forget(member.tenant).catch(() => {})
-      if (this.#forgetting.get(member.tenant) === going) this.#forgetting.delete(member.tenant)
-    })()
-    this.#forgetting.set(member.tenant, going)
+    const { tenant } = member
+    const going: Promise<void> = (this.#forgetting.get(tenant) ?? Promise.resolve())
+      .then(async () => { await this.#snapshot.forget(tenant) })
+      .catch(() => { /* They are overwritten, or removed at the next start. */ })
+      .then(() => { if (this.#forgetting.get(tenant) === going) this.#forgetting.delete(tenant) })
+    this.#forgetting.set(tenant, going)
   }
 }
 
@@ -160,4 +159,13 @@ function refusalOf (reply: SqlReply): TwinfoldError {
   if (tooLarge.has(code)) return new TwinfoldError('limit_reached', `the statement is too large (${name}, ${code}): at most 30 s, 1 GiB of memory, 32 MiB of answer`, { field: 'query' })
   const said = text.replace(/^.*?DB::Exception: /s, '').replace(/\(([A-Z_0-9]+)\)\s*$/, '').replace(/\/[A-Za-z0-9_./-]{4,}/g, '…').replace(/snapshot\.[a-z0-9_]+/g, '…').slice(0, 500).trim()
   return new TwinfoldError('invalid_field', `'query': ${said} (${name}, ${code})`, { field: 'query' })
+}
+
+/** SQL that is not offered. */
+export function offSql (reason: string): TenantSql {
+  return {
+    off: reason,
+    run: async () => { throw new TwinfoldError('not_found', `SQL is off on this server: ${reason}`) },
+    close: async () => { /* nothing is open */ }
+  }
 }

@@ -5,6 +5,7 @@ import type {
   BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow
 } from '../raw-store.js'
 import { usPerDay } from '../../core/reading.js'
+import type { Bucket } from '../../series/partition-plan.js'
 import type { DatabasePool } from './database-pool.js'
 import { rawName, seenName } from './filenames.js'
 import type { KeeperOwner } from './keeper-owner.js'
@@ -54,8 +55,8 @@ export class EmbeddedRawStore implements RawStore {
 
   async listHeadSlices (ref: BucketRef): Promise<readonly SliceId[]> { return await listHeadSlices(this.#pool, ref) }
 
-  scanDirty (tenant: string, shard: number, retentionDays: readonly number[]): AsyncIterable<DirtyMark> {
-    return scanDirty(this.#pool, this.#directory, tenant, shard, retentionDays)
+  scanDirty (tenant: string, shard: number, retentionDays: readonly number[], wanted?: (bucket: Bucket) => boolean): AsyncIterable<DirtyMark> {
+    return scanDirty(this.#pool, this.#directory, { tenant, shard, retentionDays }, wanted)
   }
 
   async listHeadSpans (range: DeviceRange, fromTs: number, toTs: number): Promise<readonly HeadSpan[]> {

@@ -6,11 +6,11 @@ import type { BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, SeriesSeenRow }
 import { mergeOrdered } from '../merge-ordered.js'
 import type { DatabasePool } from './database-pool.js'
 import { rawName, rawPath, seenName } from './filenames.js'
-import { rangeOf } from './key-bytes.js'
-import { bucketOfChunkKey, bucketPrefix, chunkOwner, chunksSince, chunkTail, seenDay, seenPrefix, shardPrefix, tables } from './keys.js'
+import { after, rangeOf } from './key-bytes.js'
+import { bucketOfChunkKey, bucketPrefix, chunkBucket, chunkOwner, chunksSince, chunkTail, seenDay, seenPrefix, shardPrefix, tables } from './keys.js'
 import type { Database } from './level.js'
 import { listWindows } from './raw-files.js'
-import { scanKeys, scanRows } from './scan.js'
+import { keysWithJumps, scanKeys, scanRows } from './scan.js'
 import { storeError } from './store-errors.js'
 import { rawWindowStart } from './windows.js'
 
@@ -100,29 +100,32 @@ async function * seenOfWindows (pool: DatabasePool, paths: readonly string[], { 
   }
 }
 
-/** Every head chunk makes its bucket dirty; each slice of a bucket is named once. */
-export async function * scanDirty (pool: DatabasePool, directory: string, tenant: string, shard: number, retentionDays: readonly number[]): AsyncGenerator<DirtyMark> {
-  const prefix = rangeOf(shardPrefix(tenant, shard))
-  for (const { path } of await listWindows(directory, rawName, retentionDays)) {
-    let current: Buffer = Buffer.alloc(0)
-    let device = ''
-    let bucket: Bucket | null = null
-    let named = new Set<string>()
-    for await (const key of readFrom(pool, path, database => flatKeys(database, prefix))) {
-      const bucketBytes = bucketOfChunkKey(key)
-      if (bucket === null || !bucketBytes.equals(current)) {
-        current = bucketBytes
-        const owner = chunkOwner(key)
-        device = owner.device
-        bucket = owner.bucket
-        named = new Set()
-      }
-      const { slice } = chunkTail(key)
-      const name = `${slice.journalId}:${slice.mark}`
-      if (named.has(name)) continue
-      named.add(name)
-      yield { tenant, device, bucket, slice }
-    }
-  }
+export interface ShardOfDevices {
+  readonly tenant: string
+  readonly shard: number
+  readonly retentionDays: readonly number[]
 }
 
+/** Every head chunk makes its bucket dirty; each slice of a bucket is named once. */
+export async function * scanDirty (pool: DatabasePool, directory: string, of: ShardOfDevices, wanted: (bucket: Bucket) => boolean = () => true): AsyncGenerator<DirtyMark> {
+  for (const { path } of await listWindows(directory, rawName, of.retentionDays)) yield * readFrom(pool, path, database => dirtyIn(database, of, wanted))
+}
+
+async function * dirtyIn (database: Database, { tenant, shard }: ShardOfDevices, wanted: (bucket: Bucket) => boolean): AsyncGenerator<DirtyMark> {
+  let current: Buffer = Buffer.alloc(0)
+  let owner: { device: string, bucket: Bucket } | null = null
+  let named = new Set<string>()
+  for await (const key of keysWithJumps(database, rangeOf(shardPrefix(tenant, shard)), key => wanted(chunkBucket(key)) ? null : after(bucketOfChunkKey(key)))) {
+    const bucketBytes = bucketOfChunkKey(key)
+    if (owner === null || !bucketBytes.equals(current)) {
+      current = bucketBytes
+      owner = chunkOwner(key)
+      named = new Set()
+    }
+    const { slice } = chunkTail(key)
+    const name = `${slice.journalId}:${slice.mark}`
+    if (named.has(name)) continue
+    named.add(name)
+    yield { tenant, device: owner.device, bucket: owner.bucket, slice }
+  }
+}

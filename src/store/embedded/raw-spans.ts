@@ -13,11 +13,8 @@ import { rangeOf } from './key-bytes.js'
 import { chunkBucket, chunkTail, devicePrefix } from './keys.js'
 import type { Database } from './level.js'
 import { listWindows } from './raw-files.js'
+import { keysWithJumps } from './scan.js'
 import { rawWindowEnd } from './windows.js'
-
-/** Keys that are asked for at first, and at most, in one call to LevelDB. */
-const keysFirst = 4
-const keysMax = 1000
 
 export async function listHeadSpans (pool: DatabasePool, directory: string, range: DeviceRange, fromTs: number, toTs: number): Promise<HeadSpan[]> {
   fromTs = Math.max(0, fromTs)
@@ -31,29 +28,15 @@ export async function listHeadSpans (pool: DatabasePool, directory: string, rang
 
 async function spansIn (database: Database, { tenant, device }: DeviceRange, fromTs: number, toTs: number): Promise<HeadSpan[]> {
   const spans: HeadSpan[] = []
-  const iterator = database.keys(rangeOf(devicePrefix(tenant, device)))
-  try {
-    for (let count = keysFirst; ;) {
-      const keys = await iterator.nextv(count) as Buffer[]
-      count = Math.min(keysMax, count * 4)
-      let next: Bucket | null = null
-      for (const key of keys) {
-        const bucket = chunkBucket(key)
-        next = nextBucket(bucket, fromTs, toTs)
-        if (next !== null) break
-        const { minTs, maxTs, slice } = chunkTail(key)
-        if (maxTs >= fromTs && minTs < toTs) spans.push({ bucket, slice, minTs, maxTs })
-      }
-      if (next !== null) {
-        iterator.seek(devicePrefix(tenant, device, next))
-        count = keysFirst
-      } else if (keys.length === 0) {
-        return spans
-      }
-    }
-  } finally {
-    await iterator.close()
+  const jump = (key: Buffer): Buffer | null => {
+    const next = nextBucket(chunkBucket(key), fromTs, toTs)
+    return next === null ? null : devicePrefix(tenant, device, next)
   }
+  for await (const key of keysWithJumps(database, rangeOf(devicePrefix(tenant, device)), jump)) {
+    const { minTs, maxTs, slice } = chunkTail(key)
+    if (maxTs >= fromTs && minTs < toTs) spans.push({ bucket: chunkBucket(key), slice, minTs, maxTs })
+  }
+  return spans
 }
 
 /** The first bucket from which on to look where this one is out of the range; null where it is in it. Buckets stand by width, then start. */

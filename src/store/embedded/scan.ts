@@ -14,6 +14,8 @@ export type Row = readonly [key: Buffer, value: Buffer]
 /** Bytes that one call to LevelDB returns at most, about; the memory that a scan holds. */
 const batchBytesMax = 256 * 1024
 const batchRowsMax = 1000
+/** Keys that are read at first behind a jump: the next one may be a jump again. */
+const keysAfterJump = 4
 
 /** Rows of the range in order, a batch at a time. The first batch is small: many readers need only the first rows. */
 export async function * scanRows (database: Database, range: Range): AsyncGenerator<readonly Row[]> {
@@ -37,6 +39,33 @@ export async function * scanKeys (database: Database, range: Range): AsyncGenera
       const keys = await iterator.nextv(rowsMax) as Buffer[]
       if (keys.length === 0) return
       yield keys
+    }
+  } finally {
+    await iterator.close()
+  }
+}
+
+/**
+ * Keys of the range in order. `jump`: null for a key that is wanted; else the key from which on the next one may be, and what
+ * lies before it is not looked at.
+ */
+export async function * keysWithJumps (database: Database, range: Range, jump: (key: Buffer) => Buffer | null): AsyncGenerator<Buffer> {
+  const iterator = database.keys({ ...range, highWaterMarkBytes: batchBytesMax })
+  try {
+    for (let keysMax = keysAfterJump; ;) {
+      const keys = await iterator.nextv(keysMax) as Buffer[]
+      if (keys.length === 0) return
+      keysMax = Math.min(batchRowsMax, keysMax * 4)
+      for (const key of keys) {
+        const next = jump(key)
+        if (next === null) {
+          yield key
+        } else {
+          iterator.seek(next)
+          keysMax = keysAfterJump
+          break
+        }
+      }
     }
   } finally {
     await iterator.close()

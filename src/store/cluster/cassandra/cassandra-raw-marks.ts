@@ -114,11 +114,12 @@ export class DirtyMarks {
     for (const [name, { period, ttl }] of wanted) this.#noted.set(name, { period, ttl })
   }
 
-  async * scan (tenant: string, shard: number): AsyncGenerator<DirtyMark> {
+  async * scan (tenant: string, shard: number, wanted: (bucket: Bucket) => boolean = () => true): AsyncGenerator<DirtyMark> {
     const nowUs = this.#clock.nowUs()
     const rows = await this.#client.read(selectBuckets, [tenant, shard])
     for (const group of groupBy(rows, row => `${String(row.width)}:${String(row.start)}`).values()) {
       const bucket: Bucket = { widthMinutes: group[0].width as BucketWidthMinutes, start: group[0].start as number }
+      if (!wanted(bucket)) continue
       let marked = false
       for await (const mark of this.#scanBucket(tenant, shard, bucket)) {
         marked = true

@@ -8,6 +8,7 @@
 import type { Clock } from '../../../core/clock.js'
 import { inParallel } from '../../../core/in-parallel.js'
 import { usPerMinute, type SliceId } from '../../../core/reading.js'
+import type { Bucket } from '../../../series/partition-plan.js'
 import type { Outbox, OutboxEntry, OutboxStream } from '../../outbox.js'
 import type { BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow } from '../../raw-store.js'
 import type { CassandraClient } from './cassandra-client.js'
@@ -53,7 +54,9 @@ export class CassandraRawStore implements RawStore, Outbox {
 
   async listHeadSlices (ref: BucketRef): Promise<readonly SliceId[]> { return await listHeadSlices(this.#client, ref) }
 
-  scanDirty (tenant: string, shard: number): AsyncIterable<DirtyMark> { return this.#marks.scan(tenant, shard) }
+  scanDirty (tenant: string, shard: number, _retentionDays?: readonly number[], wanted?: (bucket: Bucket) => boolean): AsyncIterable<DirtyMark> {
+    return this.#marks.scan(tenant, shard, wanted)
+  }
 
   async listHeadSpans ({ tenant, device }: DeviceRange, fromTs: number, toTs: number): Promise<readonly HeadSpan[]> {
     const wanted = (await this.#marks.ofDevice(tenant, device)).filter(({ bucket }) => bucket.start < toTs && bucket.start + bucket.widthMinutes * usPerMinute > fromTs)
