@@ -6,7 +6,7 @@ import { TwinfoldError } from './core/errors.js'
 import type { Log } from './core/log.js'
 import type { NodeSeen } from './store/node-store.js'
 import { openNodes } from './store/open-nodes.js'
-import { storeSpec } from './store-spec.js'
+import { clickHouseSettings, storeSpec } from './store-spec.js'
 import type { RedisSettings } from '../workers/protocol.js'
 
 interface Tools { readonly clock: Clock, readonly log: Log }
@@ -19,12 +19,14 @@ const askPauseMs = 250
 export async function adopt (config: Config, directory: string, tools: Tools): Promise<readonly string[]> {
   const store = storeSpec(config)
   if (store.kind !== 'cluster') throw new TwinfoldError('invalid_request', 'an adoption packs into the store of a cluster: set TWINFOLD_STORE=cluster and where the services are')
+  const clickHouse = clickHouseSettings(config)
   const nodes = await nodesNow(store.redis, tools)
   const lines = nodes === null ? ['Redis does not answer, so nobody could be asked whether the journal\'s node is really gone.'] : []
-  const { journalId, already, slices, readings, points, damagedRecords } = await adoptJournal({ directory, store, packThreads: config.packThreads, nodes: nodes ?? [], ...tools })
+  const { journalId, already, slices, readings, points, damagedRecords, notInAnalytics = '' } = await adoptJournal({ directory, store, ...(clickHouse === null ? {} : { clickHouse }), packThreads: config.packThreads, nodes: nodes ?? [], ...tools })
   lines.push(already
     ? `Journal ${journalId} was adopted before; nothing was done.`
     : `Journal ${journalId} is adopted: ${slices} slices, ${readings} readings, ${points} points packed${damagedRecords > 0 ? `, ${damagedRecords} damaged records passed over (see the log)` : ''}.`)
+  if (notInAnalytics !== '') lines.push(`Not all of it is in analytics (${notInAnalytics}): run twinfold rebuild analytics.`)
   return lines
 }
 

@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { nodeLeaseMs, type Clock } from './core/clock.js'
 import { TwinfoldError } from './core/errors.js'
 import type { Log } from './core/log.js'
+import { projectAdopted } from './adopt-projection.js'
 import { readAdoption, writeAdoption } from './journal/adoption.js'
 import { parseSegmentFileName } from './journal/filenames.js'
 import { openJournal, type JournalFiles } from './journal/journal.js'
@@ -21,7 +22,7 @@ import { readBootId, startCursor } from './pipeline/start-cursor.js'
 import type { NodeSeen } from './store/node-store.js'
 import { openStore } from './store/open-store.js'
 import type { Store } from './store/store.js'
-import type { StoreSpec } from '../workers/protocol.js'
+import type { ClickHouseSettings, StoreSpec } from '../workers/protocol.js'
 
 export interface AdoptOptions {
   /** The journal's directory, or the data directory that holds it as `journal`. */
@@ -30,6 +31,8 @@ export interface AdoptOptions {
   readonly packThreads: number
   /** Nodes that were heard of lately: a journal whose node lives is refused. Empty where nobody could be asked. */
   readonly nodes: readonly NodeSeen[]
+  /** Absent: there is no analytics. */
+  readonly clickHouse?: ClickHouseSettings
   readonly clock: Clock
   readonly log: Log
 }
@@ -43,6 +46,8 @@ export interface AdoptResult {
   readonly points: number
   /** Records that could not be read: passed over and reported in the log. */
   readonly damagedRecords: number
+  /** Why not all of it is in analytics; '' where it is, or there is none. */
+  readonly notInAnalytics?: string
 }
 
 const leaseMs = 10_000
@@ -106,7 +111,11 @@ async function packAll (options: AdoptOptions, store: Store, journal: JournalFil
     await store.raw.flush()
     for (const name of [packedCursor, packedDurablyCursor]) await store.putCursor(journal.journalId, name, packer.cursor, true)
     const { slices, readings, points, damagedRecords } = packer.stats
-    return { slices, readings, points, damagedRecords }
+    const { clickHouse } = options
+    const notInAnalytics = clickHouse === undefined
+      ? null
+      : await projectAdopted({ journalId: journal.journalId, packer, cursors: store, store: options.store, clickHouse, clock, log })
+    return { slices, readings, points, damagedRecords, ...(notInAnalytics === null ? {} : { notInAnalytics }) }
   } finally {
     await pool.close()
   }

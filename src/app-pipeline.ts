@@ -18,6 +18,7 @@ import { PackPool } from './pipeline/pack-pool.js'
 import { PlanKeeper } from './pipeline/plan-keeper.js'
 import { PressureControl } from './pipeline/pressure-control.js'
 import { SlabMerger } from './pipeline/slab-merger.js'
+import { RetentionRewrite } from './sealing/retention-rewrite.js'
 import { Sealer } from './sealing/sealer.js'
 import { SealPool } from './sealing/seal-pool.js'
 import type { DependencyStatus } from './store/dependency-status.js'
@@ -71,7 +72,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
   const { clock, log, store, journal, spec, pressure, lifecycle, deadLetters, idempotency, leaseMs, outboxLane } = parts
   const pool = new PackPool({ store: spec, threads: config.packThreads, leaseMs })
   await lifecycle.open({ name: 'pack threads', close: async () => { await pool.close() } })
-  const watched = parts.live.on(pool)
+  const tapped = parts.live.on(pool)
   const planKeeper = new PlanKeeper({ plans: store, clock, log, devicesMax: 10_000, measureMs: 10_000 })
   const merger = new SlabMerger({
     journalId: journal.journalId,
@@ -106,7 +107,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
   const packer: Packer = new Packer({
     journal,
     cursors: store,
-    pool: watched,
+    pool: tapped,
     clock,
     log,
     sliceIntervalMs: config.ack === 'replicated' ? Math.min(replicatedSliceIntervalMs, config.sliceIntervalMs) : config.sliceIntervalMs,
@@ -128,7 +129,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     journal, cursors: store, packer, clock, log, flush: async () => { await store.raw.flush() }, flushIntervalMs: 30_000, keepMs: config.journalKeepMs, flushBytes: segmentBytesMax * 4
   })
   const pressureControl = new PressureControl({ journal, packer, pressure, lagMsMax: config.lagMsMax, backlogBytesMin: 16 * 1024 * 1024, intervalMs: 10 })
-  const hotFollower = store.hot === null ? null : new HotFollower({ journal, packer, pool: watched, log })
+  const hotFollower = store.hot === null ? null : new HotFollower({ journal, packer, pool: tapped, log })
   await lifecycle.open({ name: 'plan keeper', open: async () => { planKeeper.open() }, close: async () => { await planKeeper.close() } })
   await lifecycle.open({ name: 'journal keeper', open: async () => { keeper.open() }, close: async () => { await keeper.close() } })
   await lifecycle.open({
@@ -151,6 +152,10 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     close: async () => { await merger.close() }
   })
   await lifecycle.open({ name: 'sealer', open: async () => { sealer.open() }, close: async () => { await sealer.close() } })
+  if (parts.sealers !== null) {
+    const rewrite = new RetentionRewrite({ store, owner: parts.sealers.bootId, takeStamp: () => journal.takeStamps(1), clock, log })
+    await lifecycle.open({ name: 'retention rewrite', open: async () => { rewrite.open() }, close: async () => { await rewrite.close() } })
+  }
   await lifecycle.open({ name: 'pressure', open: async () => { pressureControl.open() }, close: async () => { pressureControl.close() } })
   return { packer, merger, planKeeper, sealer, keeper, pressureControl, hotFollower, analytics }
 }

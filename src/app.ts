@@ -30,6 +30,7 @@ import { readBootId, startCursor } from './pipeline/start-cursor.js'
 import { QueryPool } from './query/query-pool.js'
 import { joinDependencies, type DependencyStatus } from './store/dependency-status.js'
 import { openBrokerBackend } from './store/open-broker.js'
+import { openFleet } from './store/open-fleet.js'
 import { openLiveBus } from './store/open-live.js'
 import { openNodes } from './store/open-nodes.js'
 import { openStore } from './store/open-store.js'
@@ -103,6 +104,10 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     clock, log, outboxLane, live, store, journal, spec, watched, pressure, lifecycle, deadLetters, idempotency, leaseMs, sealers: cluster?.sealers ?? null, onCursor: position => { replicated?.packedUpTo(position) }
   })
   const analytics = pipeline.analytics?.service ?? null
+  const fleet = pipeline.analytics === null ? null : openFleet({
+    connection: pipeline.analytics.store.connection, sqlDirectory: join(config.dataDirectory, 'sql'), sql: config.sql, clock, ready: async () => { await pipeline.analytics?.service.ready() }
+  })
+  if (fleet !== null) await lifecycle.open({ name: 'fleet', close: async () => { await fleet.close() } })
 
   const transfer = new TransferService({
     store, spec, directory: join(config.dataDirectory, 'imports'), node: cluster?.sealers?.node ?? 'single', owner: cluster?.sealers?.bootId ?? randomUUID(),
@@ -164,7 +169,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     return { ready: reasons.length === 0, reasons }
   }
   const dependencies = (): readonly DependencyStatus[] => joinDependencies(watched.flatMap(statuses => statuses()))
-  const metrics = createMetrics({ ...pipeline, journal, pressure, mqtt, queries, broker, deadLetters, membership: cluster?.membership ?? null, revocations, dependencies })
+  const metrics = createMetrics({ ...pipeline, live, journal, pressure, mqtt, queries, broker, deadLetters, membership: cluster?.membership ?? null, revocations, dependencies })
   const http: HttpEdge = await createHttpEdge({
     host: config.host,
     port: config.httpPort,
@@ -183,6 +188,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     idempotency,
     ...(cluster === null ? {} : { nodes: cluster.membership, announce: revocation => { revocations?.announce(revocation) } }),
     ...(analytics === null ? {} : { analytics }),
+    ...(fleet === null ? {} : { fleet: fleet.fleet, sql: fleet.sql }),
     clock,
     log
   })

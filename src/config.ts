@@ -129,6 +129,7 @@ export const settings = {
   analytics: oneOf('TWINFOLD_ANALYTICS', 'auto', ['auto', 'on', 'off'], 'Fleet-wide analytics; auto: embedded from the first question on, in a cluster where TWINFOLD_CLICKHOUSE is set'),
   analyticsMemoryMb: integer('TWINFOLD_ANALYTICS_MEMORY_MB', 1024, [256, 1_048_576], 'Memory of the embedded analytics engine, which runs in a process of its own'),
   analyticsThreads: integer('TWINFOLD_ANALYTICS_THREADS', 2, [1, 64], 'Threads of one statement in the embedded analytics engine'),
+  sql: oneOf('TWINFOLD_SQL', 'on', ['on', 'off'], 'SQL of tenants over their own rows; on: where analytics and the package chdb are there'),
   clickHouseUrl: matching('TWINFOLD_CLICKHOUSE', '', /^(https?:\/\/\S+)?$/, 'ClickHouse over HTTP for fleet-wide analytics, user and password in the address; none unless given', 'an http:// or https:// address, or empty'),
   clickHouseDatabase: matching('TWINFOLD_CLICKHOUSE_DATABASE', 'twinfold', /^[a-z][a-z0-9_]{0,47}$/, 'Database in ClickHouse', 'a lower-case letter and up to 47 lower-case letters, digits and _')
 } as const

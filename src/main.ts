@@ -9,6 +9,7 @@ import { compactStore } from './compact.js'
 import { readConfig, settings, type Config } from './config.js'
 import { systemClock } from './core/clock.js'
 import { migrate } from './migrate.js'
+import { rebuildAnalytics } from './rebuild-command.js'
 import { verifyCommand, type VerifyArguments } from './verify-command.js'
 
 const usage = `twinfold: IoT telemetry ingestion and digital twins
@@ -16,6 +17,8 @@ const usage = `twinfold: IoT telemetry ingestion and digital twins
   twinfold                       start the server
   twinfold migrate               bring the databases of the cluster profile to this version's schema (servers may run)
   twinfold journal adopt DIR     pack what a dead node's journal directory still holds into the cluster's store
+  twinfold rebuild analytics [--tenant ID]
+                                 bring everything into analytics anew from the store (embedded: while the server is not running)
 
   twinfold verify                recompute the tiers of sealed buckets from raw and report every difference; exit code 1 where there is one
       [--tenant T [--device D]] [--from TIME] [--to TIME] [--json]      (embedded store: the server must not be running)
@@ -26,7 +29,7 @@ const usage = `twinfold: IoT telemetry ingestion and digital twins
   --settings  list all settings (environment variables)
 `
 
-type Command = { readonly kind: 'verify', readonly given: VerifyArguments } | { readonly kind: 'serve', readonly demo: boolean } | { readonly kind: 'compact' | 'migrate' | 'help' | 'settings' } | { readonly kind: 'adopt', readonly directory: string }
+type Command = { readonly kind: 'verify', readonly given: VerifyArguments } | { readonly kind: 'serve', readonly demo: boolean } | { readonly kind: 'compact' | 'migrate' | 'help' | 'settings' } | { readonly kind: 'adopt', readonly directory: string } | { readonly kind: 'rebuild', readonly tenant: string | null }
 
 function misused (message: string): never {
   process.stderr.write(`twinfold: ${message}\n\n${usage}`)
@@ -50,6 +53,7 @@ function parseCommand (): Command {
   if (values.settings === true) return { kind: 'settings' }
   if (values.compact === true) return { kind: 'compact' }
   if (first === undefined) return { kind: 'serve', demo: values.demo === true }
+  if (first === 'rebuild' && rest[0] === 'analytics' && rest.length === 1) return { kind: 'rebuild', tenant: values.tenant ?? null }
   if (first === 'migrate' && rest.length === 0) return { kind: 'migrate' }
   if (first === 'journal' && rest[0] === 'adopt' && rest.length === 2) return { kind: 'adopt', directory: rest[1] }
   misused(`there is no command '${[first, ...rest].join(' ')}'`)
@@ -102,6 +106,7 @@ if (command.kind === 'verify') {
     process.exit(2)
   }
 }
+if (command.kind === 'rebuild') await runToEnd(async () => await rebuildAnalytics(config, command.tenant, { ...tools, tell: text => process.stderr.write(text) }))
 if (command.kind === 'adopt') await runToEnd(async () => await adopt(config, command.directory, tools))
 
 let app: App | undefined

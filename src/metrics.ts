@@ -162,6 +162,8 @@ export interface MetricParts {
   readonly planKeeper: HasStats
   /** Absent in tests of other parts. */
   readonly sealer?: HasStats
+  /** Absent in tests of other parts. */
+  readonly live?: HasStats & { readonly nodeStats: object | null }
   readonly keeper: HasStats
   readonly mqtt: { readonly stats: MqttStatsRead }
   readonly queries: HasStats & { readonly waiting: number }
@@ -198,6 +200,9 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   metrics.stats('pressure_control', () => parts.pressureControl.stats)
   const { sealer } = parts
   if (sealer !== undefined) metrics.stats('sealer', () => sealer.stats, { gauges: ['waiting', 'dueBuckets', 'claims', 'lagSeconds'] })
+  const { live } = parts
+  if (live !== undefined) metrics.stats('live', () => live.stats, { gauges: ['subscribers'] })
+  if (live !== undefined && live.nodeStats !== null) metrics.stats('live_nodes', () => live.nodeStats as object, { gauges: ['nodes'] })
   metrics.stats('plan_keeper', () => parts.planKeeper.stats)
   metrics.stats('journal_keeper', () => parts.keeper.stats)
   const { broker, deadLetters, hotFollower, analytics, membership, revocations } = parts

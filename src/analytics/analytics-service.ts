@@ -67,6 +67,7 @@ export class AnalyticsService {
   #activating: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
   #healAgainMs = 0
+  #catchingUp = false
 
   constructor (parts: AnalyticsParts) {
     this.#parts = parts
@@ -100,6 +101,7 @@ export class AnalyticsService {
     const { progress } = rebuild
     if (embedded?.engine.state === 'off') return { state: 'off', reason: embedded.engine.reason, lagSeconds: 0, hoursLagSeconds: 0, rebuild: progress }
     if (!this.#following) return { state: 'idle', reason: 'analytics begins with the first question', lagSeconds: 0, hoursLagSeconds: 0, rebuild: progress }
+    if (this.#catchingUp) return { state: 'gap', reason: 'analytics was turned on and catches up from the store', lagSeconds: projector.status.lagSeconds, hoursLagSeconds: projector.stats.sealLagSeconds, rebuild: progress }
     return { ...this.#projected(), hoursLagSeconds: projector.stats.sealLagSeconds, rebuild: progress }
   }
 
@@ -176,6 +178,7 @@ export class AnalyticsService {
     if (state === 'off') return
     Atomics.store(embedded.flag, 0, 1)
     await embedded.settings.putSetting(followingSetting, 'catching up')
+    this.#catchingUp = true
     this.#follow()
     log.info({}, 'analytics is on; it catches up from the store')
     void embedded.packed().then(() => { this.#catchUp() })
@@ -183,8 +186,11 @@ export class AnalyticsService {
 
   #catchUp (): void {
     const { embedded, rebuild, log } = this.#parts
+    this.#catchingUp = true
     rebuild.run(null).then(async ({ state }) => {
-      if (state === 'done') await embedded?.settings.putSetting(followingSetting, '1')
+      if (state !== 'done') return
+      await embedded?.settings.putSetting(followingSetting, '1')
+      this.#catchingUp = false
     }).catch((error: Error) => { log.error({ error: error.message }, 'analytics has not caught up with the store; it is tried again at the next start') })
   }
 

@@ -6,6 +6,7 @@
 import { TwinfoldError } from '../core/errors.js'
 import { timestampUsMax } from '../core/limits.js'
 import { usPerDay } from '../core/reading.js'
+import { journalColumnName } from '../series/merge.js'
 import { decodeTierRow, joinWindows, type TierWindows } from '../series/tiers/index.js'
 import type { AnalyticsHours, AnalyticsStore } from '../store/analytics-store.js'
 import { readReadings } from '../store/read-readings.js'
@@ -61,7 +62,7 @@ async function addPoints (tenant: Tenant, device: string, { store, nowUs }: Rebu
     tenant: tenant.id, device, retentionDays, oldestTs: Math.max(0, now - retentionDaysAt(tenant, now) * usPerDay), fromTs: 0, toTs: timestampUsMax, order: 'asc', metrics: null, keepJournals: true
   })
   for await (const chunk of chunks) {
-    points += chunk.columns.reduce((sum, { values }) => sum + values.length, 0)
+    points += chunk.columns.reduce((sum, { metric, values }) => metric === journalColumnName ? sum : sum + values.length, 0)
     await batch.add(pointsOf({ tenant: tenant.id, device, journalId: '', chunk, erased: [] }))
   }
   return points

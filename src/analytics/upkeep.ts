@@ -114,6 +114,8 @@ export class Upkeep {
         const version = clock.nowUs()
         const devices = await Promise.all(some.map(async ([, { tenant, id }]): Promise<AnalyticsDevice> => ({ tenant, id, device: await store.getDevice(tenant, id), version })))
         await analytics.putDevices(devices)
+        // Deleted ones were erased before.
+        if (devices.some(({ device }) => device === null)) this.noteErasure()
       } catch (error) {
         for (const [key, value] of some) this.#noted.set(key, value)
         throw error

@@ -9,7 +9,7 @@ import { bordersOf, stepFor } from '../series/steps/step.js'
 import { Zone } from '../series/steps/zone.js'
 import { foldWindowsAt, joinWindows, relativeError, TierFolder, type SketchWindows, type TierWindows } from '../series/tiers/index.js'
 import { readReadings } from '../store/read-readings.js'
-import { WindowReader } from '../store/read-windows.js'
+import { tierWidthUs, WindowReader } from '../store/read-windows.js'
 import type { Store } from '../store/store.js'
 import type { Tier } from '../store/tier-store.js'
 import type { QueryResult } from '../../workers/protocol.js'
@@ -104,7 +104,7 @@ class Aggregation {
   /** Windows of the coarsest tiers that fit. */
   async #windows (): Promise<TierWindows> {
     const { source } = this.#task
-    const fitting = coarsestFirst.filter(name => name === 'raw' || fits(this.#borders, name))
+    const fitting = coarsestFirst.filter(name => name === 'raw' || fits(this.#borders, name, this.#task.step))
     if (source !== undefined && !fitting.includes(source)) throw cannotGive(source)
     const parts: TierWindows[] = []
     for (const segment of segmentsOf(this.#borders, source === undefined ? fitting : [source], name => this.#oldestOf(name))) {
@@ -112,13 +112,16 @@ class Aggregation {
       parts.push(segment.source === 'raw' ? await this.#fold(borders) : await this.#pieces(borders, segment.source, segment))
       if (segment.source === 'raw') this.#used.push(segment)
     }
+    const { step } = this.#task
+    const [only] = this.#used
+    if (parts.length === 1 && step.unit === 'us' && (only.source === 'raw' || tierWidthUs[only.source] === step.count)) return parts[0]
     // Sums of decimals stay exact (series/tiers/exact.ts), whatever the windows that they come from.
     return foldWindowsAt(joinWindows(parts), Array.from(this.#borders.subarray(0, -1)))
   }
 
   async #pieces (borders: Float64Array, top: Tier, segment: Segment): Promise<TierWindows> {
     const reader = await this.#open()
-    const pieces = piecesOf(borders, top)
+    const pieces = piecesOf(borders, top, this.#task.step)
     const parts: TierWindows[] = []
     for (const { tier, ranges } of pieces) parts.push(await reader.readWindows(tier, ranges))
     this.#used.push(pieces.length > 1 ? { ...segment, edges: pieces[pieces.length - 1].tier } : segment)
@@ -128,7 +131,7 @@ class Aggregation {
   /** Raw points, along the tree where the windows consist of whole minutes. */
   async #fold (borders: Float64Array): Promise<TierWindows> {
     const { step } = this.#task
-    const top = coarsestFirst.find(name => name !== 'raw' && fits(borders, name) && piecesOf(borders, name as Tier).length === 1) as Tier | undefined
+    const top = coarsestFirst.find(name => name !== 'raw' && fits(borders, name, step) && piecesOf(borders, name as Tier, step).length === 1) as Tier | undefined
     if (top !== undefined) return await (await this.#open()).foldAll(top, { fromTs: Math.max(0, borders[0]), toTs: borders[borders.length - 1] })
     const minutes = borders.every(border => border % usPerMinute === 0)
     const folder = new TierFolder(step.unit === 'us' ? step.count : minutes ? usPerMinute : usPerSecond)
@@ -145,7 +148,7 @@ class Aggregation {
     const { source } = this.#task
     const hasQuantiles = ({ name }: Aggregate): boolean => name === 'quantile'
     const qsOf = (metric: string): number[] => this.#aggsOf(metric).filter(hasQuantiles).map(({ q }) => q as number)
-    const fitting = coarsestFirst.filter(name => name === 'raw' || (name !== '1m' && fits(this.#borders, name)))
+    const fitting = coarsestFirst.filter(name => name === 'raw' || (name !== '1m' && fits(this.#borders, name, this.#task.step)))
     if (source !== undefined && !fitting.includes(source)) throw cannotGive(source)
     const found = new Map<string, { rows: QuantileRows, approximate: boolean }>()
     for (const segment of segmentsOf(this.#borders, source === undefined ? fitting : [source], name => this.#oldestOf(name))) {
@@ -166,7 +169,7 @@ class Aggregation {
   async #sketches (borders: Float64Array, top: Tier): Promise<readonly SketchWindows[]> {
     const reader = await this.#open()
     const parts: SketchWindows[] = []
-    for (const { tier, ranges } of piecesOf(borders, top)) {
+    for (const { tier, ranges } of piecesOf(borders, top, this.#task.step)) {
       // The edges of a zone of half hours are sketched from raw; a quarter of an hour divides all of them.
       parts.push(tier === '1m' ? await reader.foldSketches(edgeWidthUs(borders), ranges) : await reader.readSketches(tier, ranges))
     }

@@ -4,10 +4,11 @@
  */
 import type { Clock } from '../core/clock.js'
 import { TwinfoldError } from '../core/errors.js'
-import { readingsOf } from '../series/merge.js'
 import type { Store } from '../store/store.js'
 import type { QueryResult, QueryTask, RangeQuery } from '../../workers/protocol.js'
-import { bytesOf, formatTime, formatValues } from './format-values.js'
+import { formatReadings } from './format-readings.js'
+import { JsonBytes } from './json-bytes.js'
+import { NumberTexts } from './number-texts.js'
 import { LatestReader } from './read-latest.js'
 import { AggregateRunner } from './run-aggregate.js'
 import { runShape } from './run-shape.js'
@@ -20,6 +21,7 @@ export class QueryRunner {
   readonly #clock: Clock
   readonly #latest: LatestReader
   readonly #aggregates: AggregateRunner
+  readonly #numbers = new NumberTexts()
 
   constructor (store: Store, { clock }: { readonly clock: Clock }) {
     this.#store = store
@@ -35,7 +37,7 @@ export class QueryRunner {
     }
     checkpoint()
     switch (task.kind) {
-      case 'range': return await runRange(this.#store, task, checkpoint)
+      case 'range': return await runRange(this.#store, task, checkpoint, this.#numbers)
       case 'latest': return await this.#latest.run(task, checkpoint)
       case 'aggregate': return await this.#aggregates.run(task, checkpoint)
       case 'shape': return await runShape(this.#store, task, checkpoint)
@@ -47,20 +49,22 @@ export function tookTooLong (): TwinfoldError {
   return new TwinfoldError('store_unavailable', 'the query took too long; ask for a shorter range or fewer readings')
 }
 
-async function runRange (store: Store, task: RangeQuery, checkpoint: () => void): Promise<QueryResult> {
+async function runRange (store: Store, task: RangeQuery, checkpoint: () => void, numbers: NumberTexts): Promise<QueryResult> {
   const metrics = task.metrics === null ? null : new Set(task.metrics)
-  const parts: string[] = []
+  const { order, limit, times } = task
+  const out = new JsonBytes()
+  out.ascii('[')
+  let readings = 0
   let lastTs: number | null = null
   let more = false
-  reading: for await (const chunk of readReadings(store, { ...task, metrics, checkpoint })) {
-    for (const reading of readingsOf(chunk, task.order)) {
-      if (parts.length === task.limit) {
-        more = true
-        break reading
-      }
-      parts.push(`{"ts":${formatTime(reading.ts, task.times)},"values":${formatValues(reading.values)}}`)
-      lastTs = reading.ts
-    }
+  for await (const chunk of readReadings(store, { ...task, metrics, checkpoint })) {
+    const read = formatReadings(out, chunk, { order, most: limit - readings, times, numbers })
+    readings += read.count
+    lastTs = read.lastTs ?? lastTs
+    more = read.more
+    if (more) break
   }
-  return { body: bytesOf(`[${parts.join(',')}]`), readings: parts.length, lastTs, more }
+  if (readings > 0) out.cutTo(out.length - 1)
+  out.ascii(']')
+  return { body: out.take(), readings, lastTs, more }
 }

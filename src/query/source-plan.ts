@@ -4,6 +4,7 @@
  * its edges. Pure.
  */
 import { usPerMinute } from '../core/reading.js'
+import { stepUsMin, type Step } from '../series/steps/step.js'
 import { coverOf, joinSpans, withinSpans, withoutSpans, type Span } from '../store/spans.js'
 import { tiers, type Tier } from '../store/tier-store.js'
 import { tierWidthUs } from '../store/read-windows.js'
@@ -28,8 +29,11 @@ function cutBy (borders: Float64Array, widthUs: number): Span[] {
   return coverOf(cut, widthUs)
 }
 
-/** Does the tier, with finer ones at the edges, give these windows exactly? */
-export function fits (borders: Float64Array, tier: Tier): boolean {
+/** Does the tier, with finer ones at the edges, give these windows exactly? @param step whose windows the borders are */
+export function fits (borders: Float64Array, tier: Tier, step: Step): boolean {
+  // Known without a look at thousands of borders.
+  if (step.unit === 'us' && step.count % tierWidthUs[tier] === 0) return true
+  if (stepUsMin(step) < tierWidthUs[tier] / 2) return false
   for (const border of borders) if (border % usPerMinute !== 0) return false
   const hullUs = borders[borders.length - 1] - borders[0]
   const cutUs = cutBy(borders, tierWidthUs[tier]).reduce((sum, { fromTs, toTs }) => sum + toTs - fromTs, 0)
@@ -59,9 +63,10 @@ export function segmentsOf (borders: Float64Array, candidates: readonly Source[]
 export interface Piece { readonly tier: Tier, readonly ranges: readonly Span[] }
 
 /** What is read of which tier, coarsest first: together the whole range between the outer borders, nothing twice. */
-export function piecesOf (borders: Float64Array, top: Tier): Piece[] {
+export function piecesOf (borders: Float64Array, top: Tier, step: Step): Piece[] {
   const pieces: Piece[] = []
   let wanted: Span[] = joinSpans([{ fromTs: Math.max(0, borders[0]), toTs: borders[borders.length - 1] }])
+  if (step.unit === 'us' && step.count % tierWidthUs[top] === 0) return [{ tier: top, ranges: wanted }]
   for (const tier of [...tiers].reverse().slice([...tiers].reverse().indexOf(top))) {
     const cut = withinSpans(cutBy(borders, tierWidthUs[tier]), wanted)
     const ranges = withoutSpans(wanted, cut)

@@ -11,6 +11,7 @@ import { dropErased } from '../series/erase.js'
 import { mergeChunks, type MergeRange, type MergeSource } from '../series/merge.js'
 import { cutChunk } from '../store/cut-chunk.js'
 import type { ErasedPart } from '../store/small-stores.js'
+import { concatChunks } from './concat-chunks.js'
 
 /** An encoded chunk, of the head or sealed. */
 export interface EncodedSource {
@@ -77,5 +78,6 @@ function decode (source: EncodedSource, { erased, onDamaged }: JoinOptions): Chu
 }
 
 function join (held: readonly Held[]): Chunk {
-  return held.length === 1 && held[0].joined ? held[0].chunk : mergeChunks(held, all, { keepJournals: true })
+  if (held.length === 1 && held[0].joined) return held[0].chunk
+  return concatChunks(held) ?? mergeChunks(held, all, { keepJournals: true })
 }

@@ -46,7 +46,8 @@ export interface TierRow {
 export interface TierStore {
   /**
    * Rows of a kind whose period begins in [fromTs, toTs), ascending by start, then bucket. `range.retentionDays`: all classes that the
-   * tenant's rows of that tier may be stored under.
+   * tenant's rows of that tier may be stored under. The cost grows with the length of the range, also where there are no rows: bound it by
+   * the tier's retention.
    */
   scanTiers(range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncIterable<TierRow>
   /** Drops what has wholly expired, as `RawStore.dropExpired`. */

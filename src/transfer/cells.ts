@@ -3,6 +3,9 @@ import { timestampUsMax } from '../core/limits.js'
 import { usPerMs, usPerSecond, type Value } from '../core/reading.js'
 import type { ImportTimes } from '../../workers/transfer-protocol.js'
 
+/** Names of the first two columns of an export where a metric has theirs. */
+export const reservedColumns = { device: 'twinfold:device', ts: 'twinfold:ts' } as const
+
 const numberPattern = /^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$/
 
 /** The value that an unquoted text stands for; undefined for a number that no double can hold. */

@@ -65,8 +65,9 @@ export class ImportPieces {
     await this.#dropUnknown(task.tenant, sink)
     const devices = await this.#gather(task, sink)
     const { chunks, seen, denser, sizes } = this.#rowsOf(task, devices)
+    const { number, boolean, string } = sink.types
     const result = {
-      ...read, rows: sink.rows, points: sink.points, types: sink.types, refused: [...sink.refused], samples: sink.samples, letters: sink.letters.length,
+      ...read, rows: sink.rows, points: number + boolean + string, types: { number, boolean, string }, refused: [...sink.refused], samples: sink.samples, letters: sink.letters.length,
       chunkRows: chunks.length, bytesOut: chunks.reduce((sum, row) => sum + row.bytes.length, 0), denser
     }
     const cpuMs = this.#options.monotonicMs() - startMs

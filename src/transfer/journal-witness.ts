@@ -8,7 +8,12 @@ import type { CursorStore } from '../store/small-stores.js'
 export const passedConsumer = 'passed-stamp'
 
 export interface JournalWitnessOptions {
-  readonly journal: { readonly journalId: string, readonly appendedEnd: number, readonly durableEnd: number, readonly stampLast: number }
+  readonly journal: {
+    readonly journalId: string
+    readonly stampLast: number
+    /** Appended and not durable yet. */
+    readonly waitingBytes: number
+  }
   readonly packer: {
     /** Stamp of the last mark that the packer has passed: what lies before it has no greater one. */
     readonly cursorStamp: number
@@ -30,7 +35,7 @@ export class JournalWitness {
   async look (): Promise<void> {
     const { journal, packer, cursors } = this.#options
     // Nothing waits, durable or not: whatever comes next is stamped above the last stamp.
-    const isIdle = packer.backlogBytes === 0 && journal.appendedEnd === journal.durableEnd
+    const isIdle = packer.backlogBytes === 0 && journal.waitingBytes === 0
     const stamp = isIdle ? Math.max(journal.stampLast, packer.cursorStamp) : packer.cursorStamp
     if (stamp <= this.#written) return
     await cursors.putCursor(journal.journalId, passedConsumer, stamp, false)

@@ -7,6 +7,7 @@ import type { SchemaElement } from 'hyparquet'
 import { ByteWriter, ParquetWriter } from 'hyparquet-writer'
 import type { Chunk, Value } from '../core/reading.js'
 import { readingsOf } from '../series/merge.js'
+import { reservedColumns } from './cells.js'
 import type { ExportColumn } from './export-task.js'
 import { windowFields, type ExportWriter, type WindowRecord, type Write } from './export-writer.js'
 import { columnsKey, type ParquetColumn } from './parse-parquet.js'
@@ -103,8 +104,8 @@ function wideColumns (columns: readonly ExportColumn[]): { specs: ColumnSpec[], 
     taken.add(free)
     return free
   }
-  const deviceName = taken.has('device') ? 'twinfold:device' : 'device'
-  const tsName = taken.has('ts') ? 'twinfold:ts' : 'ts'
+  const deviceName = taken.has('device') ? reservedColumns.device : 'device'
+  const tsName = taken.has('ts') ? reservedColumns.ts : 'ts'
   specs.push({ name: deviceName, kind: 'text', nullable: false }, { name: tsName, kind: 'time', nullable: false })
   for (const { metric, types } of columns) {
     for (const type of ['number', 'boolean', 'string'] as const) {

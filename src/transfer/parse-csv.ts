@@ -8,7 +8,7 @@ import { parse } from 'csv-parse/sync'
 import { TwinfoldError } from '../core/errors.js'
 import type { Value } from '../core/reading.js'
 import type { ImportSettings } from '../../workers/transfer-protocol.js'
-import { timeOfText, valueOfText } from './cells.js'
+import { reservedColumns, timeOfText, valueOfText } from './cells.js'
 import type { PieceSink } from './piece-sink.js'
 import type { SplitPiece, SplitRecord } from './record-splitter.js'
 import { wideColumnsMax } from './row-limits.js'
@@ -32,7 +32,11 @@ export function csvLayout (names: readonly string[], settings: ImportSettings): 
   if (names.length > wideColumnsMax) throw new TwinfoldError('invalid_request', `the file has ${names.length} columns; ${wideColumnsMax} is the most, or a row a point with columns for metric and value`)
   const twice = names.find((name, i) => names.indexOf(name) !== i)
   if (twice !== undefined) throw new TwinfoldError('invalid_request', `the header names column '${twice.slice(0, 100)}' twice`)
-  const layout = { names, device: names.indexOf(settings.deviceColumn), ts: names.indexOf(settings.tsColumn), metric: names.indexOf(settings.metricColumn), value: names.indexOf(settings.valueColumn) }
+  // An export whose metrics take these names calls its own columns so.
+  const columnOf = (reserved: string, given: string): number => names.indexOf(names.includes(reserved) ? reserved : given)
+  const layout = {
+    names, device: columnOf(reservedColumns.device, settings.deviceColumn), ts: columnOf(reservedColumns.ts, settings.tsColumn), metric: names.indexOf(settings.metricColumn), value: names.indexOf(settings.valueColumn)
+  }
   if (layout.ts < 0) throw new TwinfoldError('invalid_request', `the header has no column '${settings.tsColumn}' for the time; name it with tsColumn`, { field: 'tsColumn' })
   if (layout.device < 0 && settings.device === null) throw new TwinfoldError('invalid_request', `the header has no column '${settings.deviceColumn}'; name it with deviceColumn, or the device of all rows with device`, { field: 'deviceColumn' })
   const long = settings.shape === 'long' || (settings.shape === 'auto' && layout.metric >= 0 && layout.value >= 0)

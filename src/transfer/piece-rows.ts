@@ -11,6 +11,8 @@ interface MetricColumns { number?: Gathered<number>, boolean?: Gathered<number>,
 export class DeviceRows {
   readonly #ts: number[] = []
   readonly #columns = new Map<string, MetricColumns>()
+  /** Points by type. */
+  readonly types = { number: 0, boolean: 0, string: 0 }
 
   get rows (): number { return this.#ts.length }
 
@@ -23,6 +25,7 @@ export class DeviceRows {
     let columns = this.#columns.get(metric)
     if (columns === undefined) this.#columns.set(metric, columns = {})
     const row = this.#ts.length - 1
+    this.types[typeof value as keyof DeviceRows['types']]++
     if (typeof value === 'number') add(columns.number ??= { rows: [], values: [] }, row, value)
     else if (typeof value === 'boolean') add(columns.boolean ??= { rows: [], values: [] }, row, value ? 1 : 0)
     else add(columns.string ??= { rows: [], values: [] }, row, value)

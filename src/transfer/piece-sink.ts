@@ -37,10 +37,8 @@ export class PieceSink {
   readonly refused = new Map<DeadLetterReason, number>()
   readonly samples: RefusedRow[] = []
   readonly letters: RefusedLetter[] = []
-  readonly types = { number: 0, boolean: 0, string: 0 }
   /** Rows of the file, good and bad. */
   rows = 0
-  points = 0
   readonly #options: SinkOptions
   readonly #goodNames = new Set<string>()
 
@@ -70,17 +68,20 @@ export class PieceSink {
     let kept = this.devices.get(id)
     if (kept === undefined) this.devices.set(id, kept = { rows: new DeviceRows(), firstLine: line })
     kept.rows.begin(ts)
-    for (const [metric, value] of values) {
-      kept.rows.put(metric, value)
-      this.types[typeof value as 'number' | 'boolean' | 'string']++
-    }
-    this.points += values.length
+    for (const [metric, value] of values) kept.rows.put(metric, value)
   }
 
   /** A row that could not be read at all. */
   refuse (line: number, reason: DeadLetterReason, detail: string, payload: () => Uint8Array): void {
     this.rows++
     this.#refuse(line, reason, detail, '', payload)
+  }
+
+  /** Points of all devices by type. */
+  get types (): { number: number, boolean: number, string: number } {
+    const sum = { number: 0, boolean: 0, string: 0 }
+    for (const { rows: { types } } of this.devices.values()) for (const type of ['number', 'boolean', 'string'] as const) sum[type] += types[type]
+    return sum
   }
 
   /** Takes back the rows of a device that is not registered. */

@@ -5,7 +5,7 @@
 import { usPerMs, type Chunk, type Value } from '../core/reading.js'
 import { readingsOf } from '../series/merge.js'
 import type { ExportTimes } from '../../workers/transfer-protocol.js'
-import { textOfValue } from './cells.js'
+import { reservedColumns, textOfValue } from './cells.js'
 import { windowFields, type ExportWriter, type WindowRecord, type Write } from './export-writer.js'
 import { exportMessageBytes } from './row-limits.js'
 
@@ -30,9 +30,6 @@ const mustQuote = /["\r\n,]/
 const quoted = (text: string): string => `"${text.includes('"') ? text.replaceAll('"', '""') : text}"`
 const nameCell = (text: string): string => mustQuote.test(text) || text === '' ? quoted(text) : text
 const valueCell = (value: Value): string => typeof value === 'string' ? quoted(value) : textOfValue(value)
-
-/** Names of the first two columns where a metric has theirs. */
-export const reservedColumns = { device: 'twinfold:device', ts: 'twinfold:ts' } as const
 
 /** Gathers text and hands it on as bytes. */
 class TextOutlet {

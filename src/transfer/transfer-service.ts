@@ -32,7 +32,7 @@ export interface TransferOptions {
   readonly node: string
   /** Unique among running servers. */
   readonly owner: string
-  readonly journal: { readonly journalId: string, readonly appendedEnd: number, readonly durableEnd: number, readonly stampLast: number, takeStamps(count: number): number }
+  readonly journal: { readonly journalId: string, readonly waitingBytes: number, readonly stampLast: number, takeStamps(count: number): number }
   readonly packer: { readonly cursorStamp: number, readonly backlogBytes: number }
   /** Shared with slab merges (importer.ts). Default: imports alone. */
   readonly outboxLane?: KeyedLock
@@ -144,7 +144,7 @@ export class TransferService {
     if (!deviceDeleted) await this.#requireRoom(tenant, 'delete', openDeletionsPerTenantMax)
     const body: EraseBody = {
       device, metrics, fromTs, toTs, stamp, deviceDeleted, journals: [...new Set([journal.journalId, ...journals?.() ?? []])].sort(), passed: [],
-      requested: 0, requestedLast: false, buckets: 0, left: 0, analytics: 'waiting'
+      requested: 0, requestedLast: false, buckets: 0, left: 0, analytics: this.#options.analytics === null ? 'off' : 'waiting'
     }
     // The rows first: one too many is refused, and then there is no job either. A repetition of them changes nothing.
     for (const erasure of erasuresOf(tenant, body)) await store.putErasure(erasure)

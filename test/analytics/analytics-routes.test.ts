@@ -1,5 +1,7 @@
 /** The analytics routes: who may ask, what they say while analytics is off, down or behind. */
 import t from 'tap'
+import { systemClock } from '../../src/core/clock.js'
+import { silentLog } from '../../src/core/log.js'
 import { AnalyticsService } from '../../src/analytics/analytics-service.js'
 import { TwinfoldError } from '../../src/core/errors.js'
 import { usPerDay } from '../../src/core/reading.js'
@@ -14,7 +16,10 @@ function source (more: { state?: 'up' | 'down' | 'gap', reason?: string, lagSeco
   return {
     asked,
     analytics: {
-      status: { state, reason, lagSeconds },
+      status: { state, reason, lagSeconds, hoursLagSeconds: 0, rebuild: null },
+      startRebuild: () => null,
+      noteDevice: () => {},
+      noteErasure: () => {},
       countPoints: async (tenant, fromTs, toTs) => {
         asked.push({ tenant, fromTs, toTs })
         if (fault !== undefined) throw fault
@@ -71,12 +76,21 @@ t.test('while it is down the state says so, and a count is 503 with the reason',
 t.test('analytics that does not answer is down though the projection has nothing to do, and a gap is not forgotten over it', async t => {
   const count = async (): Promise<{ points: number, devices: number }> => ({ points: 1, devices: 1 })
   const service = (projection: 'up' | 'down' | 'gap', dependency: string): AnalyticsService => new AnalyticsService({
-    projector: { status: { state: projection, reason: projection === 'up' ? '' : `projection ${projection}`, lagSeconds: 3 } },
+    projector: { open: () => {}, status: { state: projection, reason: projection === 'up' ? '' : `projection ${projection}`, lagSeconds: 3 }, stats: { sealLagSeconds: 4 } },
+    upkeep: { open: () => {}, noteDevice: () => {}, noteErasure: () => {} },
+    rebuild: { run: async () => { throw new Error('not asked for') }, stop: () => {}, progress: null },
+    embedded: null,
+    clock: systemClock,
+    log: silentLog,
     analytics: { countPoints: count, erase: async () => {}, status: () => ({ state: dependency, reason: dependency === 'up' ? '' : 'no answer' }) }
   })
-  t.strictSame(service('up', 'up').status, { state: 'up', reason: '', lagSeconds: 3 })
-  t.strictSame(service('up', 'down').status, { state: 'down', reason: 'no answer', lagSeconds: 3 })
-  t.strictSame(service('gap', 'down').status, { state: 'down', reason: 'no answer; projection gap', lagSeconds: 3 })
-  t.strictSame(service('gap', 'up').status, { state: 'gap', reason: 'projection gap', lagSeconds: 3 })
-  t.strictSame(await service('up', 'up').countPoints('acme', 0, 1), { points: 1, devices: 1, lagSeconds: 3 })
+  const opened = (made: AnalyticsService): AnalyticsService => {
+    void made.open()
+    return made
+  }
+  t.match(opened(service('up', 'up')).status, { state: 'up', reason: '', lagSeconds: 3 })
+  t.match(opened(service('up', 'down')).status, { state: 'down', reason: 'no answer', lagSeconds: 3 })
+  t.match(opened(service('gap', 'down')).status, { state: 'down', reason: 'no answer; projection gap', lagSeconds: 3 })
+  t.match(opened(service('gap', 'up')).status, { state: 'gap', reason: 'projection gap', lagSeconds: 3 })
+  t.strictSame(await opened(service('up', 'up')).countPoints('acme', 0, 1), { points: 1, devices: 1, lagSeconds: 3 })
 })

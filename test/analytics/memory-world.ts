@@ -48,7 +48,7 @@ export class MemoryWorld implements Outbox {
   readonly #chunks = new Map<string, DeviceChunkRow>()
   readonly #slabs = new Map<string, SlabRow>()
   readonly #sealed = new Map<string, SealedBucket>()
-  readonly #entries = new Map<OutboxStream, OutboxEntry[]>([['pack', []], ['merge', []]])
+  readonly #entries = new Map<OutboxStream, OutboxEntry[]>([['pack', []], ['merge', []], ['seal', []]])
   readonly cursors = new Map<string, number>()
   readonly erasures = new Map<string, number>()
   /** Slices that were closed and are not packed: threads finish them in any order. */
@@ -216,6 +216,10 @@ export class MemoryWorld implements Outbox {
     if (fails) throw new TwinfoldError('analytics_unavailable', 'planned')
   }
 
+  async replaceHours (): Promise<void> { await this.#meanwhile() }
+
+  async getSetting (): Promise<string | null> { return null }
+
   async getCursor (_journalId: string, consumer: string): Promise<number | null> {
     await this.#mayFail('store_unavailable')
     return this.cursors.get(consumer) ?? null
@@ -233,8 +237,8 @@ export class MemoryWorld implements Outbox {
       raw: { readSealed: async (ref: BucketRef) => this.#sealed.get(ref.device) ?? null },
       getTenant: async () => tenantOf(tenant),
       getPlan: async () => ({ plan: defaultPlan, version: 1 })
-    } as unknown as Pick<Store, 'raw' | 'getTenant' | 'getPlan'>
-    const erasures = { before: async (_tenant: string, device: string) => this.erasures.get(device) ?? 0 }
+    } as unknown as Pick<Store, 'raw' | 'tiers' | 'getTenant' | 'getPlan'>
+    const erasures = { parts: async (_tenant: string, device: string) => this.erasures.has(device) ? [{ stamp: this.erasures.get(device) as number }] : [] }
     return await runProjectTask(task, { outbox: this, store, analytics: this, erasures, monotonicMs: () => 0, limits })
   }
 }

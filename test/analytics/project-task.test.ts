@@ -44,7 +44,7 @@ t.test('of values of two types for one point under one stamp the one that arrive
       ]
     }
     for (const columns of [chunk.columns, [...chunk.columns].reverse()]) {
-      const points = [...pointsOf({ tenant: 'acme', device: 'd', journalId, chunk: { ...chunk, columns }, erasedBefore: 0 })]
+      const points = [...pointsOf({ tenant: 'acme', device: 'd', journalId, chunk: { ...chunk, columns }, erased: [] })]
       t.strictSame(points[points.length - 1].value, numberRow > stringRow ? 1 : 'text')
     }
   }
@@ -56,7 +56,7 @@ t.test('a journal column says which journal each point has', async t => {
     stamps: Float64Array.of(5, 6),
     columns: [{ metric: '', type: 'string', rows: null, values: ['00000000000000bb', journalId] }, { metric: 'm', type: 'boolean', rows: null, values: Uint8Array.of(1, 0) }]
   }
-  const points = [...pointsOf({ tenant: 'acme', device: 'd', journalId: '', chunk, erasedBefore: 0 })]
+  const points = [...pointsOf({ tenant: 'acme', device: 'd', journalId: '', chunk, erased: [] })]
   t.strictSame(points.map(point => [point.metric, point.value, point.journalId]), [['m', true, '00000000000000bb'], ['m', false, journalId]])
 })
 

@@ -81,7 +81,7 @@ class Node {
     const outbox = this.#store.outbox
     if (outbox === null) throw new Error('no outbox')
     return new Projector({
-      journalId: this.journalId, packer: this.packer, stampNow: () => this.takeStamps(1), cursors: this.#store, clock: systemClock, log: silentLog, intervalMs: 1000,
+      journalId: this.journalId, packer: this.packer, stampNow: () => this.takeStamps(1), sealsSettled: () => this.takeStamps(1), cursors: this.#store, clock: systemClock, log: silentLog, intervalMs: 1000,
       pool: { project: async task => await runProjectTask(task, { outbox, store: this.#store, analytics: this.#analytics, erasures, monotonicMs }) }
     })
   }

@@ -19,7 +19,7 @@ class TestClock implements Clock {
 
 function projectorOf (world: MemoryWorld, { limits = largeSteps, clock = new TestClock(), log = silentLog }: { limits?: ProjectTaskLimits, clock?: Clock, log?: Log } = {}): Projector {
   return new Projector({
-    journalId, packer: world.packer, stampNow: () => world.takeStamps(1), cursors: world, pool: { project: async task => await world.project(task, limits) }, clock, log, intervalMs: 1000
+    journalId, packer: world.packer, stampNow: () => world.takeStamps(1), sealsSettled: () => world.takeStamps(1), cursors: world, pool: { project: async task => await world.project(task, limits) }, clock, log, intervalMs: 1000
   })
 }
 

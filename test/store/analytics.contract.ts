@@ -1,16 +1,19 @@
 /** What every implementation of the analytics port keeps (src/store/analytics-store.ts). */
 import type { Test } from 'tap'
 import { timestampUsMax } from '../../src/core/limits.js'
-import { usPerDay, usPerSecond } from '../../src/core/reading.js'
-import type { AnalyticsPoint, AnalyticsStore } from '../../src/store/analytics-store.js'
+import { usPerDay, usPerHour, usPerSecond } from '../../src/core/reading.js'
+import { TierFolder } from '../../src/series/tiers/index.js'
+import type { AnalyticsCount, AnalyticsHours, AnalyticsPoint } from '../../src/store/analytics-store.js'
+import type { OpenedAnalytics } from '../../src/store/open-analytics.js'
+import type { Device } from '../../src/tenancy/model.js'
 import { day0, newSeed, newTenantId, randomFrom } from './store-fixtures.js'
 
 export function pointOf (tenant: string, more: Partial<AnalyticsPoint> = {}): AnalyticsPoint {
   return { tenant, device: 'd', metric: 'm', ts: day0, value: 1, stamp: day0, journalId: '00000000000000aa', ...more }
 }
 
-export function analyticsContract (t: Test, open: () => Promise<AnalyticsStore>): void {
-  const all = async (store: AnalyticsStore, tenant: string): Promise<object> => await store.countPoints(tenant, 0, timestampUsMax)
+export function analyticsContract (t: Test, open: () => Promise<OpenedAnalytics>): void {
+  const all = async (store: OpenedAnalytics, tenant: string): Promise<AnalyticsCount> => await store.countPoints(tenant, 0, timestampUsMax)
 
   void t.test('analytics: a point counts once, however often and in whatever company it is inserted', async t => {
     const store = await open()
@@ -63,5 +66,89 @@ export function analyticsContract (t: Test, open: () => Promise<AnalyticsStore>)
     await store.insertPoints([])
     t.strictSame(await all(store, newTenantId()), { points: 0, devices: 0 })
     await store.ping()
+  })
+
+  const bucket = { start: day0, widthMinutes: 1440 } as const
+  const hoursOf = (tenant: string, device: string, version: number, hours: readonly number[]): AnalyticsHours => {
+    const folder = new TierFolder(usPerHour)
+    const ts = Float64Array.from(hours, hour => day0 + hour * usPerHour)
+    if (ts.length > 0) folder.add({ ts, stamps: ts, columns: [{ metric: 'm', type: 'number', rows: null, values: Float64Array.from(hours) }] })
+    return { tenant, device, bucket, version, windows: folder.finish() }
+  }
+  const hoursIn = async (store: OpenedAnalytics, tenant: string): Promise<string[]> => (await store.connection.query<{ device: string, hour: number, sum: number }>(
+    `SELECT device, toFloat64(toUnixTimestamp64Second(hour)) AS hour, sum FROM ${store.connection.database}.tiers_1h FINAL WHERE tenant = {tenant:String} ORDER BY device, hour`, { tenant }))
+    .map(({ device, hour, sum }) => `${device} ${(hour - day0 / usPerSecond) / 3600} ${sum}`)
+
+  void t.test('analytics: a bucket\'s hours are those of its greatest version, and what a later seal has not is gone', async t => {
+    const store = await open()
+    const tenant = newTenantId()
+    await store.replaceHours([hoursOf(tenant, 'd', 100, [1, 2, 3]), hoursOf(tenant, 'e', 100, [5])])
+    t.strictSame(await hoursIn(store, tenant), ['d 1 1', 'd 2 2', 'd 3 3', 'e 5 5'])
+    for (let again = 0; again < 2; again++) await store.replaceHours([hoursOf(tenant, 'd', 200, [2, 4])])
+    t.strictSame(await hoursIn(store, tenant), ['d 2 2', 'd 4 4', 'e 5 5'])
+    await store.replaceHours([hoursOf(tenant, 'd', 150, [1, 9])])
+    t.strictSame((await hoursIn(store, tenant)).filter(row => row === 'd 2 2' || row === 'd 4 4'), ['d 2 2', 'd 4 4'], 'one that comes late takes nothing of a newer one away')
+    await store.replaceHours([hoursOf(tenant, 'd', 300, []), hoursOf(tenant, 'e', 300, [])])
+    t.strictSame(await hoursIn(store, tenant), [])
+  })
+
+  void t.test('analytics: what is erased goes, by device, metric, range and stamp, as often as it is said, and nothing else', async t => {
+    const store = await open()
+    const tenant = newTenantId()
+    const points = ['a', 'b'].flatMap(device => ['m', 'n'].flatMap(metric => [0, 1, 2].map(hour => pointOf(tenant, { device, metric, ts: day0 + hour * usPerHour, stamp: day0 + hour }))))
+    await store.insertPoints(points)
+    await store.replaceHours([hoursOf(tenant, 'a', day0, [0, 1, 2]), hoursOf(tenant, 'b', day0, [0, 1, 2])])
+    const count = async (): Promise<number> => (await all(store, tenant)).points
+    await store.erase([{ tenant, device: 'a', metric: 'n', fromTs: day0 + usPerHour, toTs: day0 + 2 * usPerHour, stamp: day0 + 100 }])
+    t.equal(await count(), 11)
+    t.equal((await hoursIn(store, tenant)).length, 6, 'hours of the other metric stay')
+    await store.erase([{ tenant, device: 'a', stamp: day0 + 1 }, { tenant: `${tenant}x`, device: null, stamp: day0 + 100 }])
+    t.equal(await count(), 9, 'only what was accepted before')
+    for (let again = 0; again < 2; again++) await store.erase([{ tenant, device: 'a', stamp: day0 + 100 }])
+    t.equal(await count(), 6)
+    t.strictSame(await hoursIn(store, tenant), ['b 0 0', 'b 1 1', 'b 2 2'])
+    await store.insertPoints([pointOf(tenant, { device: 'a', stamp: day0 + 200 })])
+    await store.erase([{ tenant, device: 'a', stamp: day0 + 100 }])
+    t.equal(await count(), 7, 'what comes later stays')
+    await store.erase([{ tenant, device: null, stamp: day0 + 1000 }])
+    t.equal(await count(), 0)
+  })
+
+  void t.test('analytics: a rebuild\'s end takes away what was not written again, and only of its tenant', async t => {
+    const store = await open()
+    const [tenant, other] = [newTenantId(), newTenantId()]
+    await store.insertPoints([pointOf(tenant, { device: 'gone' }), pointOf(tenant, { device: 'kept' }), pointOf(other)])
+    await store.replaceHours([hoursOf(tenant, 'gone', 5, [1])])
+    await new Promise(resolve => { setTimeout(resolve, 2100) })
+    const startedUs = Date.now() * 1000
+    await store.insertPoints([pointOf(tenant, { device: 'kept' })])
+    await store.dropWrittenBefore(tenant, startedUs - 1000)
+    t.strictSame(await all(store, tenant), { points: 1, devices: 1 })
+    t.strictSame(await all(store, other), { points: 1, devices: 1 })
+    t.strictSame(await hoursIn(store, tenant), [])
+  })
+
+  void t.test('analytics: devices are as the last look found them; one that is gone is gone', async t => {
+    const store = await open()
+    const tenant = newTenantId()
+    const device = (id: string, more: object = {}): Device => ({ tenant, id, type: 'meter', name: 'é', gateway: false, gatewayId: 'gw', createdAt: day0, tags: { site: 'North "1"', 'ä': '' }, ...more })
+    const seen = async (): Promise<unknown[]> => await store.connection.query(`SELECT device, type, name, gateway, is_gateway, tags FROM ${store.connection.database}.devices FINAL WHERE tenant = {tenant:String} ORDER BY device`, { tenant })
+    await store.putDevices([{ tenant, id: 'a', device: device('a'), version: 10 }, { tenant, id: 'b', device: device('b', { tags: undefined, gatewayId: null, gateway: true }), version: 10 }])
+    t.strictSame(await seen(), [
+      { device: 'a', type: 'meter', name: 'é', gateway: 'gw', is_gateway: false, tags: { site: 'North "1"', 'ä': '' } }, { device: 'b', type: 'meter', name: 'é', gateway: '', is_gateway: true, tags: {} }
+    ])
+    await store.putDevices([{ tenant, id: 'b', device: null, version: 11 }, { tenant, id: 'a', device: null, version: 9 }])
+    t.strictSame((await seen()).length, 1)
+    await store.putDevices([{ tenant, id: 'c', device: device('c'), version: 20 }])
+    await store.dropDevicesBefore(tenant, 20)
+    t.match(await seen(), [{ device: 'c' }])
+  })
+
+  void t.test('analytics: a mark is the greatest position that was put', async t => {
+    const store = await open()
+    const journalId = newTenantId()
+    t.equal(await store.getMark(journalId), null)
+    for (const position of [5, 9, 7]) await store.putMark(journalId, position)
+    t.equal(await store.getMark(journalId), 9)
   })
 }

@@ -100,6 +100,18 @@ export async function compareWithLedger (api: TwinfoldApi, id: string, ledger: L
   for (const key of ledger.acked) if (!seen.has(key)) note(findings.missing, `${id} ${key}`)
 }
 
+/** Waits until what came late is sealed: something is, and nothing is overdue. */
+async function sealed (server: TestServer): Promise<void> {
+  const deadlineMs = performance.now() + settleTimeoutMs
+  for (;;) {
+    const text = await (await fetch(`${server.httpUrl}/metrics`, { headers: { authorization: `Bearer ${testAdminKey}` } })).text()
+    const value = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1])
+    if (value('twinfold_sealer_sealed_total') > 0 && value('twinfold_sealer_due_buckets') === 0) return
+    if (performance.now() > deadlineMs) throw new Error(`nothing was sealed in ${settleTimeoutMs} ms`)
+    await new Promise(resolve => { setTimeout(resolve, 50) })
+  }
+}
+
 /** Runs the drill. Throws when the server does not come back. */
 export async function runKillDrill (options: KillDrillOptions): Promise<KillDrillResult> {
   const { directory, log } = options
@@ -130,6 +142,7 @@ export async function runKillDrill (options: KillDrillOptions): Promise<KillDril
     for (const device of fleet.http) await compareWithLedger(api, device.id, device.ledger, (_tsMs, value) => value, findings)
     const devices = [...fleet.mqtt.values(), ...fleet.http]
     for (const device of fleet.mqtt.values()) device.close()
+    await sealed(server)
     await server.stop()
     const verified = await verifyEmbedded(directory)
     return {

@@ -6,6 +6,9 @@ import type { ApiAnswer, TwinfoldApi } from '../../simulators/twinfold-api.js'
 import { DrillMqttDevice } from './drill-device.js'
 import { compareWithLedger, type Findings } from './kill-drill.js'
 import { startServer, temporaryDirectory, testAdminKey, type TestServer } from './server.js'
+import { readConfig } from '../../src/config.js'
+import { storeSpec } from '../../src/store-spec.js'
+import { verifySpec } from './verify-store.js'
 
 export interface ClusterAddresses {
   readonly contactPoints: readonly string[]
@@ -37,9 +40,11 @@ export class OutageFleet {
   readonly api: TwinfoldApi
   readonly key: string
   readonly devices = new Map<string, DrillMqttDevice>()
+  readonly #settings: Readonly<Record<string, string>>
   readonly #removeDirectory: () => Promise<void>
 
-  private constructor (server: TestServer, key: string, removeDirectory: () => Promise<void>) {
+  private constructor (server: TestServer, key: string, settings: Readonly<Record<string, string>>, removeDirectory: () => Promise<void>) {
+    this.#settings = settings
     this.server = server
     this.key = key
     this.api = server.api(key)
@@ -50,7 +55,7 @@ export class OutageFleet {
   static async start (settings: Readonly<Record<string, string>>, options: { devices: number, ratePerSecond: number }): Promise<OutageFleet> {
     const { directory, remove } = await temporaryDirectory('outage')
     const server = await startServer({ directory, settings })
-    const fleet = new OutageFleet(server, await server.api(testAdminKey).createTenant('outage', 365), remove)
+    const fleet = new OutageFleet(server, await server.api(testAdminKey).createTenant('outage', 365), settings, remove)
     const ids = Array.from({ length: options.devices }, (_, i) => `d${i}`)
     const tokens = await fleet.api.createDevices(ids)
     // Yesterday: their buckets are past, so they are sealed while more comes.
@@ -86,7 +91,10 @@ export class OutageFleet {
     return { status: response.status, text: await response.text() }
   }
 
-  /** Stops sending, waits until all is acknowledged and packed, and compares every device's ledger with what queries answer. */
+  /**
+   * Stops sending, waits until all is acknowledged and packed, and compares every device's ledger with what queries answer; then the
+   * tiers that were sealed meanwhile with raw (INVARIANTS 4). @throws Error where a tier differs
+   */
   async settle (): Promise<Findings & { readonly acked: number }> {
     for (const device of this.devices.values()) device.stopProducing()
     const deadlineMs = performance.now() + settleTimeoutMs
@@ -100,6 +108,8 @@ export class OutageFleet {
     await this.api.drain(drainTimeoutMs)
     const findings: Findings = { stored: 0, missing: [], twice: [], wrong: [], neverSent: [] }
     for (const [id, device] of this.devices) await compareWithLedger(this.api, id, device.ledger, tsMs => tsMs, findings)
+    const { differences } = await verifySpec(storeSpec(readConfig(this.#settings)))
+    if (differences.length > 0) throw new Error(`tiers differ from raw:\n${differences.join('\n')}`)
     return { ...findings, acked: this.acked }
   }
 

@@ -6,7 +6,7 @@ import type { ByteReader } from '../columns/bytes.js'
 import { corrupt } from '../columns/bounds.js'
 import { powersOfTen, type DecodeState } from '../columns/sequence.js'
 import { integerMax, integerOf, m2Of, squaresOf } from './exact.js'
-import { ColumnsWriter, Kind, readColumnsOf } from './integer-columns.js'
+import { ColumnsWriter, Kind, mapRows, readColumnsOf } from './integer-columns.js'
 import { expectedArea } from './plain-columns.js'
 import { Ulps } from './ulps.js'
 import type { NumberWindows } from './windows.js'
@@ -60,27 +60,27 @@ export class ExactColumns {
   plan (rows: readonly number[]): ColumnsWriter | null {
     const w = this.#windows
     const power = this.#power
-    const integers = (values: Float64Array): Float64Array => Float64Array.from(rows, row => integerOf(values[row], power))
+    const integers = (values: Float64Array): Float64Array => mapRows(rows, row => integerOf(values[row], power))
     const firsts = integers(w.firsts)
     const lasts = integers(w.lasts)
     const mins = integers(w.mins)
     const maxs = integers(w.maxs)
     const sums = integers(w.sums)
-    const counts = Float64Array.from(rows, row => w.counts[row])
+    const counts = mapRows(rows, row => w.counts[row])
     const out = new ColumnsWriter()
-    const fallen = integers(w.increases).map((increase, i) => increase - (lasts[i] - firsts[i]))
-    const levels = sums.map((sum, i) => Math.round(sum / counts[i]))
-    const falls = fallen.map((own, i) => fallsGuess(counts[i], own, levels[i]))
-    const packed = out.integers(firsts.map((first, i) => i === 0 ? first : first - lasts[i - 1]), firsts) &&
-      out.integers(lasts.map((last, i) => last - firsts[i]), lasts) &&
-      out.integers(mins.map((min, i) => Math.min(firsts[i], lasts[i]) - min), mins) &&
-      out.integers(maxs.map((max, i) => max - Math.max(firsts[i], lasts[i])), maxs) &&
-      out.integers(sums.map((sum, i) => sum - sumGuess(counts[i], firsts[i], lasts[i], mins[i], maxs[i])), sums)
+    const fallen = mapRows(integers(w.increases), (increase, i) => increase - (lasts[i] - firsts[i]))
+    const levels = mapRows(sums, (sum, i) => Math.round(sum / counts[i]))
+    const falls = mapRows(fallen, (own, i) => fallsGuess(counts[i], own, levels[i]))
+    const packed = out.integers(mapRows(firsts, (first, i) => i === 0 ? first : first - lasts[i - 1]), firsts) &&
+      out.integers(mapRows(lasts, (last, i) => last - firsts[i]), lasts) &&
+      out.integers(mapRows(mins, (min, i) => Math.min(firsts[i], lasts[i]) - min), mins) &&
+      out.integers(mapRows(maxs, (max, i) => max - Math.max(firsts[i], lasts[i])), maxs) &&
+      out.integers(mapRows(sums, (sum, i) => sum - sumGuess(counts[i], firsts[i], lasts[i], mins[i], maxs[i])), sums)
     if (!packed) return null
     this.#planSquares(out, rows, counts)
-    if (!out.integers(falls) || !out.integers(fallen.map((own, i) => own - falls[i] * levels[i]), null)) return null
+    if (!out.integers(falls) || !out.integers(mapRows(fallen, (own, i) => own - falls[i] * levels[i]), null)) return null
     this.#planAreas(out, rows, sums, lasts)
-    return out.integers(Float64Array.from(rows, (row, i) => sparePlaces(this.#scale, firsts[i], lasts[i], mins[i], maxs[i], sums[i]) - (this.#scale - w.scales[row]))) ? out : null
+    return out.integers(mapRows(rows, (row, i) => sparePlaces(this.#scale, firsts[i], lasts[i], mins[i], maxs[i], sums[i]) - (this.#scale - w.scales[row]))) ? out : null
   }
 
   /** Squares are counted at the window's own scale, as they were made. */
@@ -94,19 +94,19 @@ export class ExactColumns {
       const sum = integerOf(w.sums[row], power)
       squares[i] = squaresOf(w.m2s[row], counts[i], sum, power)
       if (!(Math.abs(squares[i]) < integerMax) || !Object.is(m2Of(squares[i], counts[i], sum, power), w.m2s[row])) {
-        out.doubles(Float64Array.from(rows, other => w.m2s[other]))
+        out.doubles(mapRows(rows, other => w.m2s[other]))
         return
       }
       left[i] = squares[i] - squaresGuess(counts[i], integerOf(w.maxs[row], power) - integerOf(w.mins[row], power))
     }
-    if (!out.integers(left, squares)) out.doubles(Float64Array.from(rows, row => w.m2s[row]))
+    if (!out.integers(left, squares)) out.doubles(mapRows(rows, row => w.m2s[row]))
   }
 
   /** An integral that is too large to be exact is off by roundings from what evenly spaced points make. */
   #planAreas (out: ColumnsWriter, rows: readonly number[], sums: Float64Array, lasts: Float64Array): void {
     const w = this.#windows
-    const areas = Float64Array.from(rows, row => w.areas[row])
-    const left = areas.map((area, i) => integerOf(area, this.#power) - areaGuess(w.counts[rows[i]], w.lastTs[rows[i]] - w.firstTs[rows[i]], sums[i], lasts[i]))
+    const areas = mapRows(rows, row => w.areas[row])
+    const left = mapRows(areas, (area, i) => integerOf(area, this.#power) - areaGuess(w.counts[rows[i]], w.lastTs[rows[i]] - w.firstTs[rows[i]], sums[i], lasts[i]))
     if (areas.every(area => comesBack(area, this.#power)) && out.integers(left)) return
     out.doubles(areas, new Ulps().distances(areas, i => expectedArea(w, rows[i])))
   }

@@ -20,6 +20,14 @@ export const Kind = {
   doubles: 3
 } as const
 
+/** What `valueOf` says of every row; `Float64Array.from` takes twenty times as long. */
+export function mapRows<T> (rows: ArrayLike<T>, valueOf: (row: T, i: number) => number): Float64Array {
+  const { length } = rows
+  const values = new Float64Array(length)
+  for (let i = 0; i < length; i++) values[i] = valueOf(rows[i], i)
+  return values
+}
+
 interface Stored { readonly kind: number, readonly values: Float64Array }
 
 const isPackable = (values: Float64Array): boolean => {
@@ -36,6 +44,9 @@ function spread (values: Float64Array): number {
   for (let i = 0; i < values.length; i++) distance += Math.abs(values[i] - mean)
   return distance
 }
+
+/** Writes what was planned. */
+export type WriteColumns = (writer: ByteWriter, scratch: EncodeScratch, settings: EncodeSettings) => void
 
 export class ColumnsWriter {
   readonly #columns: Stored[] = []

@@ -4,11 +4,12 @@
  * doubles stand beside them as doubles. FORMAT.md, "Numbers".
  */
 import { corrupt } from '../columns/bounds.js'
-import type { ByteReader, ByteWriter } from '../columns/bytes.js'
-import { powersOfTen, readIntegers, writeIntegers, type DecodeState, type EncodeScratch, type EncodeSettings } from '../columns/sequence.js'
+import type { ByteReader } from '../columns/bytes.js'
+import { powersOfTen, readIntegers, writeIntegers, type DecodeState } from '../columns/sequence.js'
 import { ExactColumns, readExact } from './exact-columns.js'
+import { mapRows, type WriteColumns } from './integer-columns.js'
 import { numberArrays } from './number-combine.js'
-import { readPlain, writePlain } from './plain-columns.js'
+import { planPlain, readPlain } from './plain-columns.js'
 import type { WindowTimes } from './time-columns.js'
 import type { NumberWindows } from './windows.js'
 
@@ -18,31 +19,37 @@ const scaleMask = 15
 /** Some windows stand as doubles; their rows follow. */
 const isMixed = 16
 
-export function writeNumberColumns (writer: ByteWriter, scratch: EncodeScratch, windows: NumberWindows, settings: EncodeSettings): void {
+/** Plans the columns once; what it returns writes them in any layout. */
+export function planNumberColumns (windows: NumberWindows): WriteColumns {
   const count = windows.starts.length
   let scale = -1
   for (let i = 0; i < count; i++) if (windows.scales[i] > scale) scale = windows.scales[i]
   const plainRows: number[] = []
   const exactRows: number[] = []
-  const exact = scale < 0 ? null : new ExactColumns(windows, scale)
+  const columns = scale < 0 ? null : new ExactColumns(windows, scale)
   for (let i = 0; i < count; i++) {
-    if (exact?.fits(i) === true) exactRows.push(i)
+    if (columns?.fits(i) === true) exactRows.push(i)
     else plainRows.push(i)
   }
-  const written = exact === null || exactRows.length === 0 ? null : exact.plan(exactRows)
-  if (written === null) {
-    writer.byte(noneExact)
-    writePlain(writer, scratch, windows, Array.from({ length: count }, (_, i) => i), settings)
-    return
+  const exact = columns === null || exactRows.length === 0 ? null : columns.plan(exactRows)
+  if (exact === null) {
+    const all = planPlain(windows, mapRows(windows.starts, (_, i) => i))
+    return (writer, scratch, settings) => {
+      writer.byte(noneExact)
+      all.finish(writer, scratch, settings)
+    }
   }
-  writer.byte(scale | (plainRows.length > 0 ? isMixed : 0))
-  if (plainRows.length > 0) {
-    writer.varint(plainRows.length)
-    scratch.integers.set(plainRows)
-    writeIntegers(writer, scratch, plainRows.length, settings)
-    writePlain(writer, scratch, windows, plainRows, settings)
+  const plain = plainRows.length === 0 ? null : planPlain(windows, plainRows)
+  return (writer, scratch, settings) => {
+    writer.byte(scale | (plain === null ? 0 : isMixed))
+    if (plain !== null) {
+      writer.varint(plainRows.length)
+      scratch.integers.set(plainRows)
+      writeIntegers(writer, scratch, plainRows.length, settings)
+      plain.finish(writer, scratch, settings)
+    }
+    exact.finish(writer, scratch, settings)
   }
-  written.finish(writer, scratch, settings)
 }
 
 export function readNumberColumns (reader: ByteReader, metric: string, times: WindowTimes, state: DecodeState): NumberWindows {

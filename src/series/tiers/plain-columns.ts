@@ -1,8 +1,8 @@
 /** Windows of numbers as doubles: each column is left out where it is what the ones before it say in every row. FORMAT.md, "Numbers". */
-import type { ByteReader, ByteWriter } from '../columns/bytes.js'
+import type { ByteReader } from '../columns/bytes.js'
 import { corrupt } from '../columns/bounds.js'
-import type { DecodeState, EncodeScratch, EncodeSettings } from '../columns/sequence.js'
-import { ColumnsWriter, Kind, readColumnsOf } from './integer-columns.js'
+import type { DecodeState } from '../columns/sequence.js'
+import { ColumnsWriter, Kind, mapRows, readColumnsOf } from './integer-columns.js'
 import { Ulps } from './ulps.js'
 import type { NumberWindows } from './windows.js'
 
@@ -26,16 +26,16 @@ const columns: readonly (readonly ['firsts' | 'lasts' | 'mins' | 'maxs' | 'sums'
   ['areas', expectedArea]
 ]
 
-export function writePlain (writer: ByteWriter, scratch: EncodeScratch, windows: NumberWindows, rows: readonly number[], settings: EncodeSettings): void {
+export function planPlain (windows: NumberWindows, rows: ArrayLike<number>): ColumnsWriter {
   const out = new ColumnsWriter()
-  out.integers(Float64Array.from(rows, row => windows.scales[row] + 1))
+  out.integers(mapRows(rows, row => windows.scales[row] + 1))
   const ulps = new Ulps()
   for (const [name, expect] of columns) {
-    const values = Float64Array.from(rows, row => windows[name][row])
-    if (rows.every((row, i) => Object.is(values[i], expect(windows, row)))) out.integers(new Float64Array(rows.length))
+    const values = mapRows(rows, row => windows[name][row])
+    if (values.every((value, i) => Object.is(value, expect(windows, rows[i])))) out.integers(new Float64Array(rows.length))
     else out.doubles(values, ulps.distances(values, i => expect(windows, rows[i])))
   }
-  out.finish(writer, scratch, settings)
+  return out
 }
 
 export function readPlain (reader: ByteReader, windows: NumberWindows, rows: readonly number[], state: DecodeState): void {

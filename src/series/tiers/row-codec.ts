@@ -1,12 +1,13 @@
 /** Tier rows to bytes and back, bit for bit (NaNs become the canonical one). Pure. FORMAT.md draws the bytes. */
 import { corrupt, tooLarge } from '../columns/bounds.js'
 import { ByteReader, ByteWriter } from '../columns/bytes.js'
-import { EncodeScratch, type DecodeState, type EncodeSettings } from '../columns/sequence.js'
+import { EncodeScratch, type DecodeState } from '../columns/sequence.js'
 import { readDirectory, seriesMax, writeDirectory, type DirectoryEntry } from './directory.js'
-import { readNumberColumns, writeNumberColumns } from './number-columns.js'
+import type { WriteColumns } from './integer-columns.js'
+import { planNumberColumns, readNumberColumns } from './number-columns.js'
 import { openRow, RowKind, writeRow } from './row-frame.js'
 import { compareSeries } from './series-order.js'
-import { readBooleanColumns, readStringColumns, writeBooleanColumns, writeStringColumns } from './state-columns.js'
+import { planBooleanColumns, planStringColumns, readBooleanColumns, readStringColumns } from './state-columns.js'
 import { readWindowTimes, sameTimes, windowsMax, writeWindowTimes, type WindowTimes } from './time-columns.js'
 import type { SeriesWindows, TierWindows } from './windows.js'
 
@@ -23,13 +24,15 @@ export function encodeTierRow (windows: TierWindows, widthUs: number, rowStart: 
   const series = windows.filter(({ starts }) => starts.length > 0).sort(compareSeries)
   checkLimits(series)
   const { groups, groupOf } = groupTimes(series)
-  return writeRow(RowKind.windows, (writer, settings) => {
+  const plans = series.map(planSeries)
+  const windowCount = series.reduce((sum, { starts }) => sum + starts.length, 0)
+  return writeRow(RowKind.windows, windowCount, (writer, settings) => {
     writer.varint(widthUs)
     writer.signed(rowStart)
     const scratch = new EncodeScratch(series.reduce((most, { starts }) => Math.max(most, starts.length), 1))
-    const bodies = series.map(own => {
-      const body = new ByteWriter(256)
-      writeSeries(body, scratch, own, settings)
+    const bodies = plans.map(write => {
+      const body = new ByteWriter(1024)
+      write(body, scratch, settings)
       return body
     })
     writeDirectory(writer, series.map(({ metric, type }, i) => ({ metric, type, group: groupOf[i], length: bodies[i].length })))
@@ -65,10 +68,9 @@ function groupTimes (series: TierWindows): { groups: WindowTimes[], groupOf: num
   return { groups, groupOf }
 }
 
-function writeSeries (writer: ByteWriter, scratch: EncodeScratch, series: SeriesWindows, settings: EncodeSettings): void {
-  if (series.type === 'number') writeNumberColumns(writer, scratch, series, settings)
-  else if (series.type === 'boolean') writeBooleanColumns(writer, scratch, series, settings)
-  else writeStringColumns(writer, series, settings)
+function planSeries (series: SeriesWindows): WriteColumns {
+  if (series.type === 'number') return planNumberColumns(series)
+  return series.type === 'boolean' ? planBooleanColumns(series) : planStringColumns(series)
 }
 
 /** The windows in a row; with `metrics`, those only: the others are passed over undecoded. Throws `corrupt_data` and `format_newer`. */

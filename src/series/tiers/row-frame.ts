@@ -18,12 +18,19 @@ const squeezeKeepsAt = 7 / 8
 
 const settingsOf = (layout: Layout): EncodeSettings => ({ layout, seekable: false })
 
-/** A row, from a body that is written once in packed blocks, and once as varints for the compressor. */
-export function writeRow (kind: number, writeBody: (writer: ByteWriter, settings: EncodeSettings) => void): Uint8Array {
+/** Of large rows of windows with so many packed bytes a window the compressor is worth a try: nearly empty columns, or doubles. Between them lies what is packed well. */
+const squeezableBelow = 4
+const squeezableFrom = 30
+const largeBytes = 2048
+
+/** A row of `windows` windows in all, from a body that is written in packed blocks, and where it may pay as varints for the compressor. */
+export function writeRow (kind: number, windows: number, writeBody: (writer: ByteWriter, settings: EncodeSettings) => void): Uint8Array {
   const packed = new ByteWriter(1024)
   packed.byte(tierFormatVersion)
   packed.byte(kind)
   writeBody(packed, settingsOf('blocks'))
+  const perWindow = packed.length / windows
+  if (kind === RowKind.windows && packed.length > largeBytes && perWindow > squeezableBelow && perWindow < squeezableFrom) return packed.take()
   const body = new ByteWriter(packed.length * 2)
   writeBody(body, settingsOf('varints'))
   if (body.length > bodyBytesMax) return packed.take()

@@ -4,7 +4,7 @@ import { ByteReader, ByteWriter } from '../columns/bytes.js'
 import { EncodeScratch, type DecodeState, type EncodeSettings } from '../columns/sequence.js'
 import { readNumbers, writeNumbers } from '../columns/numbers.js'
 import { readDirectory, seriesMax, writeDirectory } from './directory.js'
-import { ColumnsWriter, readColumnsOf } from './integer-columns.js'
+import { ColumnsWriter, mapRows, readColumnsOf } from './integer-columns.js'
 import { openRow, RowKind, writeRow } from './row-frame.js'
 import { binsMax, Sketch, type Bins } from './sketch.js'
 import type { SeriesSketches, SketchWindows } from './sketch-fold.js'
@@ -14,7 +14,7 @@ import { windowsMax } from './time-columns.js'
 export function encodeSketchRow (windows: SketchWindows, widthUs: number, rowStart: number): Uint8Array {
   const series = windows.filter(({ starts }) => starts.length > 0).sort((a, b) => a.metric < b.metric ? -1 : 1)
   if (series.length > seriesMax) throw tooLarge(`a row of ${series.length} sketched series; ${seriesMax} is the most`)
-  return writeRow(RowKind.sketches, (writer, settings) => {
+  return writeRow(RowKind.sketches, series.reduce((sum, { starts }) => sum + starts.length, 0), (writer, settings) => {
     writer.varint(widthUs)
     writer.signed(rowStart)
     const bodies = series.map(own => {
@@ -34,10 +34,10 @@ function writeSketches (writer: ByteWriter, { starts, sketches }: SeriesSketches
   const scratch = new EncodeScratch(Math.max(count, all.length))
   const out = new ColumnsWriter()
   const column = (valueOf: (sketch: Sketch) => number): void => {
-    if (!out.integers(Float64Array.from(sketches, valueOf))) throw tooLarge('a sketch of too many values')
+    if (!out.integers(mapRows(sketches, valueOf))) throw tooLarge('a sketch of too many values')
   }
   const numbers = starts.map(start => (start - rowStart) / widthUs)
-  if (!(numbers.every(Number.isSafeInteger) && out.integers(numbers.map((number, i) => i === 0 ? number : number - numbers[i - 1] - 1)))) throw tooLarge('sketches that begin at no multiple of their width')
+  if (!(numbers.every(Number.isSafeInteger) && out.integers(mapRows(numbers, (number, i) => i === 0 ? number : number - numbers[i - 1] - 1)))) throw tooLarge('sketches that begin at no multiple of their width')
   column(({ positive }) => sizeOf(positive))
   column(({ positive }) => sizeOf(positive) === 0 ? 0 : positive.greatest)
   column(({ negative }) => sizeOf(negative))
@@ -53,8 +53,8 @@ function writeSketches (writer: ByteWriter, { starts, sketches }: SeriesSketches
     if (!bins.integers(Float64Array.from(all))) throw tooLarge('a sketch of too many values')
     bins.finish(writer, scratch, settings)
   }
-  writeNumbers(writer, scratch, Float64Array.from(sketches, ({ min }) => min), count, settings)
-  writeNumbers(writer, scratch, Float64Array.from(sketches, ({ max }) => max), count, settings)
+  writeNumbers(writer, scratch, mapRows(sketches, ({ min }) => min), count, settings)
+  writeNumbers(writer, scratch, mapRows(sketches, ({ max }) => max), count, settings)
 }
 
 const sizeOf = ({ least, greatest }: Bins): number => greatest < least ? 0 : greatest - least + 1

@@ -1,14 +1,14 @@
 /** The values of boolean and string windows as bytes. FORMAT.md, "Booleans" and "Strings". */
 import { corrupt } from '../columns/bounds.js'
-import type { ByteReader, ByteWriter } from '../columns/bytes.js'
-import { EncodeScratch, type DecodeState, type EncodeSettings } from '../columns/sequence.js'
+import type { ByteReader } from '../columns/bytes.js'
+import { EncodeScratch, type DecodeState } from '../columns/sequence.js'
 import { readStrings, writeStrings } from '../columns/strings.js'
-import { ColumnsWriter, Kind, readColumnsOf, type ReadColumn } from './integer-columns.js'
+import { ColumnsWriter, Kind, mapRows, readColumnsOf, type ReadColumn, type WriteColumns } from './integer-columns.js'
 import type { WindowTimes } from './time-columns.js'
 import { statesMax, type BooleanWindows, type StringWindows } from './windows.js'
 
 /** The value before the first window of a row counts as false. */
-export function writeBooleanColumns (writer: ByteWriter, scratch: EncodeScratch, w: BooleanWindows, settings: EncodeSettings): void {
+export function planBooleanColumns (w: BooleanWindows): WriteColumns {
   const out = new ColumnsWriter()
   // A window's last value follows from its first and the number of changes.
   addColumn(out, w.firsts, i => i === 0 ? 0 : w.lasts[i - 1])
@@ -16,12 +16,12 @@ export function writeBooleanColumns (writer: ByteWriter, scratch: EncodeScratch,
   addColumn(out, w.changes, () => 0)
   addColumn(out, w.trues, i => truesGuess(w.firsts[i], w.changes[i], w.counts[i]))
   addColumn(out, w.trueUs, i => trueUsGuess(w.trues[i], w.counts[i], w.lastTs[i] - w.firstTs[i]))
-  out.finish(writer, scratch, settings)
+  return (writer, scratch, settings) => { out.finish(writer, scratch, settings) }
 }
 
 function addColumn (out: ColumnsWriter, values: Float64Array | Uint8Array, guess: (i: number) => number): void {
-  const all = Float64Array.from(values)
-  if (!all.every(Number.isSafeInteger) || !out.integers(all.map((value, i) => value - guess(i)))) out.doubles(all)
+  const all = mapRows(values, value => value)
+  if (!all.every(Number.isSafeInteger) || !out.integers(mapRows(all, (value, i) => value - guess(i)))) out.doubles(all)
 }
 
 const lastOf = (first: number, changes: number): number => changes % 2 === 0 ? first : 1 - first
@@ -55,20 +55,21 @@ function isSteady (w: StringWindows, i: number): boolean {
   return spanUs > 0 ? states.size === 1 && states.get(w.firsts[i]) === spanUs : states.size === 0
 }
 
-export function writeStringColumns (writer: ByteWriter, w: StringWindows, settings: EncodeSettings): void {
+export function planStringColumns (w: StringWindows): WriteColumns {
   const explicit = w.states.map((states, i) => isSteady(w, i) ? null : [...states])
   const entries = explicit.flatMap(states => states ?? [])
   const texts = [...w.firsts, ...w.lasts, ...entries.map(([value]) => value)]
-  const scratch = new EncodeScratch(texts.length)
   const out = new ColumnsWriter()
   addColumn(out, w.changes, () => 0)
-  out.integers(Float64Array.from(explicit, states => states === null ? 0 : states.length + 1))
-  out.finish(writer, scratch, settings)
-  writeStrings(writer, scratch, texts, texts.length, settings)
-  if (entries.length === 0) return
+  out.integers(mapRows(explicit, states => states === null ? 0 : states.length + 1))
   const held = new ColumnsWriter()
-  addColumn(held, Float64Array.from(entries, ([, heldUs]) => heldUs), () => 0)
-  held.finish(writer, scratch, settings)
+  if (entries.length > 0) addColumn(held, mapRows(entries, ([, heldUs]) => heldUs), () => 0)
+  return (writer, _, settings) => {
+    const scratch = new EncodeScratch(texts.length)
+    out.finish(writer, scratch, settings)
+    writeStrings(writer, scratch, texts, texts.length, settings)
+    if (entries.length > 0) held.finish(writer, scratch, settings)
+  }
 }
 
 export function readStringColumns (reader: ByteReader, metric: string, times: WindowTimes, state: DecodeState): StringWindows {

@@ -140,7 +140,9 @@ export function fleetStatement (database: string, query: FleetQuery, rowsMax: nu
   const start = query.step === null ? 'NULL' : windowStart(query.step, bound)
   const aggregates = query.aggs.map((agg, index) => `${aggregate(agg, '1')} AS a${index}`)
   const isChosen = query.topK !== null || query.having.length > 0
-  const inner = `SELECT p.metric AS m, ${start} AS start${keys.map(key => `, ${key}`).join('')}, ${aggregates.join(', ')}
+  // A metric that is the same in every row costs a third of the time where it is grouped by.
+  const metric = query.metrics.length === 1 ? bound.add('String', query.metrics[0]) : 'p.metric'
+  const inner = `SELECT ${metric} AS m, ${start} AS start${keys.map(key => `, ${key}`).join('')}, ${aggregates.join(', ')}
 FROM ${database}.points AS p FINAL ${join}
 WHERE ${spanConditions(database, query, query.metrics, bound)}
 GROUP BY ${groups.join(', ')}`

@@ -18,6 +18,7 @@ import { listHeadSpans } from './raw-spans.js'
 import { readSealed, writeSealed } from './raw-sealed.js'
 import { scanSlabs, scanSlabsToMerge } from './raw-slabs.js'
 import { RawWriter } from './raw-write.js'
+import { RemovedHeads } from './removed-heads.js'
 import { rawWindowEnd, seenWindowUs } from './windows.js'
 
 export class EmbeddedRawStore implements RawStore {
@@ -28,6 +29,7 @@ export class EmbeddedRawStore implements RawStore {
   readonly #outbox: EmbeddedOutboxWriter
   readonly #writer: RawWriter
   readonly #syncer: LogSyncer
+  readonly #removed: RemovedHeads
   readonly #locks = new KeyedLock()
 
   constructor (options: { directory: string, pool: DatabasePool, owner: KeeperOwner | null, outbox: EmbeddedOutboxWriter }) {
@@ -35,6 +37,7 @@ export class EmbeddedRawStore implements RawStore {
     this.#pool = options.pool
     this.#owner = options.owner
     this.#outbox = options.outbox
+    this.#removed = new RemovedHeads(options.pool)
     this.#writer = new RawWriter(options.pool, options.outbox)
     this.#syncer = new LogSyncer(options.directory)
   }
@@ -66,7 +69,7 @@ export class EmbeddedRawStore implements RawStore {
   async writeSealed (ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void> {
     const { tenant, device, bucket } = ref
     await this.#locks.run(`${tenant}\0${device}\0${bucket.widthMinutes}\0${bucket.start}`, async () => {
-      await writeSealed({ pool: this.#pool, directory: this.#directory, outbox: this.#outbox }, ref, into, sealed)
+      await writeSealed({ pool: this.#pool, directory: this.#directory, outbox: this.#outbox, removed: this.#removed }, ref, into, sealed)
     })
   }
 

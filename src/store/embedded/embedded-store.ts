@@ -41,8 +41,11 @@ export interface EmbeddedStoreOptions {
   readonly outbox?: SharedArrayBuffer
 }
 
-/** Windows that one thread keeps open when it does not use them, and for how long, milliseconds. */
-const windowsOpenMax = 16
+/**
+ * Windows that one thread keeps open when it does not use them, and for how long, milliseconds. A dashboard of a year looks at thirteen
+ * raw windows and a few of the tiers; twice that.
+ */
+const windowsOpenMax = 32
 const windowIdleMs = 60_000
 
 export interface EmbeddedStore extends Store {

@@ -141,6 +141,9 @@ export function bucketOfChunkKey (key: Buffer): Buffer {
   return key.subarray(0, key.length - chunkTailBytes - 1)
 }
 
+/** The head: all chunks of all devices. */
+export const chunkTable = begin(tables.chunk, headBytes)
+
 /** All chunks of one shard of devices. */
 export function shardPrefix (tenant: string, shard: number): Buffer {
   const key = begin(tables.chunk, headBytes + tenant.length + 2)

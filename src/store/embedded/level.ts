@@ -106,3 +106,8 @@ export async function probe (database: Database): Promise<void> {
 export async function compactAll (database: Database): Promise<void> {
   await database.compactRange(Buffer.from([0]), noKeys.to)
 }
+
+/** Rewrites what lies in a range, dropping what was overwritten and deleted there. */
+export async function compactKeys (database: Database, { gte, lt }: { readonly gte: Uint8Array, readonly lt: Uint8Array }): Promise<void> {
+  await database.compactRange(gte, lt)
+}

@@ -13,6 +13,7 @@ import { bucketPrefix, chunkTail, sealedKey, sealedTail, tables } from './keys.j
 import { del, put, type Operation } from './level.js'
 import type { EmbeddedOutboxWriter } from './outbox.js'
 import { bucketPaths, headKeys, readFrom } from './raw-read.js'
+import type { RemovedHeads } from './removed-heads.js'
 import { firstKey, scanKeys, scanRows } from './scan.js'
 import { removeLowerTierRows, writeTierRows } from './tiers.js'
 import { rawWindowStart } from './windows.js'
@@ -34,7 +35,10 @@ function decodeHeader (value: Buffer): { chunks: number, covered: CoveredChunk[]
   const { chunks, covered } = JSON.parse(value.toString()) as { chunks: number, covered: [string, number[], (number | null)[]?][] }
   return {
     chunks,
-    covered: covered.flatMap(([journalId, marks, parts]) => marks.map((mark, i) => parts?.[i] == null ? { journalId, mark } : { journalId, mark, part: parts[i] as number }))
+    covered: covered.flatMap(([journalId, marks, parts]) => marks.map((mark, i) => {
+      const part = parts?.[i] ?? null
+      return part === null ? { journalId, mark } : { journalId, mark, part }
+    }))
   }
 }
 
@@ -82,12 +86,18 @@ async function highestGeneration (pool: DatabasePool, ref: BucketRef, paths: Rea
   return highest
 }
 
+export interface SealParts {
+  readonly pool: DatabasePool
+  readonly directory: string
+  readonly outbox: EmbeddedOutboxWriter
+  readonly removed: RemovedHeads
+}
+
 /**
  * Tier rows first, on stable storage: what makes the bucket clean must not outlive them when the power fails. Then the chunks come and
  * the covered head chunks go, in one batch. Then what is replaced goes: in other classes, and of the tiers.
  */
-export async function writeSealed (parts: { pool: DatabasePool, directory: string, outbox: EmbeddedOutboxWriter }, ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void> {
-  const { pool, directory, outbox } = parts
+export async function writeSealed ({ pool, directory, outbox, removed }: SealParts, ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void> {
   const { generation } = sealed
   const target = rawPath(into.retentionDays, rawWindowStart(into.retentionDays, ref.bucket.start))
   const paths = new Set([target, ...bucketPaths(ref)])
@@ -104,8 +114,10 @@ export async function writeSealed (parts: { pool: DatabasePool, directory: strin
   const covered = new CoveredChunks(sealed.covered)
   for (const path of paths) {
     const operations = await replaced(pool, path, ref, generation, covered)
+    const removals = operations.length
     if (path === target) operations.push(...sealedRows(ref, sealed))
     if (operations.length > 0) await pool.write(path, operations)
+    await removed.add(path, removals)
   }
   await removeLowerTierRows(pool, directory, ref.tenant, ref.device, ref.bucket, generation)
 }

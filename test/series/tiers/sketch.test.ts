@@ -114,7 +114,7 @@ void t.test('order and merges do not show, not in a byte', async t => {
     merged.merge(other)
     if (bytesOf(merged) !== whole) throw new Error('merge')
     if (bytesOf(other) !== before) throw new Error('the merged one changed')
-  }), runs(500))
+  }), runs(150))
   t.pass('all')
 })
 
@@ -132,13 +132,13 @@ void t.test('sketches of parts join, and of hours fold, to those of the whole', 
     if (bytes(joinSketches(parts), usPerHour) !== whole || bytes(joinSketches([...parts].reverse()), usPerHour) !== whole) throw new Error('join')
     if (bytes(foldSketches(fold(points, usPerHour), usPerDay), usPerDay) !== bytes(fold(points, usPerDay), usPerDay)) throw new Error('fold')
     if (bytes(decodeSketchRow(encodeSketchRow(parts[0], usPerHour, start)), usPerHour) !== bytes(parts[0], usPerHour)) throw new Error('codec')
-  }), runs(150))
+  }), runs(60))
   t.pass('all')
 })
 
 void t.test('an empty sketch has no quantile', async t => {
-  t.equal(new Sketch().quantile(0.5), NaN)
-  t.equal(sketchOf([NaN]).quantile(0.5), NaN)
+  t.strictSame(new Sketch().quantile(0.5), NaN)
+  t.strictSame(sketchOf([NaN]).quantile(0.5), NaN)
   t.equal(nearestRank(0.5, 4), 2)
   t.equal(nearestRank(0, 4), 1)
 })

@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { gunzipSync, inflateSync } from 'node:zlib'
-import { Engine, EngineError, type EngineRequest } from './engine.js'
+import { EngineError, type Engine, type EngineRequest } from './engine.js'
 
 const bodyBytesMax = 64 * 1024 ** 2
 

@@ -4,7 +4,8 @@
  * fail as they do for a ClickHouse server that is away.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { mkdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -48,7 +49,7 @@ export class EngineProcess {
   constructor (options: EngineProcessOptions) {
     this.#options = options
     // A path in the data directory could be too long for a socket.
-    this.#socketDirectory = mkdtempSync(join(tmpdir(), 'twinfold-'))
+    this.#socketDirectory = join(tmpdir(), `twinfold-engine-${randomUUID().slice(0, 13)}`)
     this.settings = { url: 'http://127.0.0.1', database: 'twinfold', socketPath: join(this.#socketDirectory, 'engine') }
   }
 
@@ -92,8 +93,9 @@ export class EngineProcess {
   #launch (): void {
     const { directory, memoryBytesMax, threads, monotonicMs } = this.#options
     mkdirSync(directory, { recursive: true })
-    // The child takes it away when it ends.
-    mkdirSync(this.#socketDirectory, { recursive: true, mode: 0o700 })
+    // The child takes it away when it ends; one that was killed left it. Not `recursive`: it must be made by this process, for its owner alone.
+    rmSync(this.#socketDirectory, { recursive: true, force: true })
+    mkdirSync(this.#socketDirectory, { mode: 0o700 })
     const start: EngineStart = { directory, socketPath: this.settings.socketPath as string, memoryBytesMax, threads }
     const entry = fileURLToPath(new URL('../../../../workers/analytics-engine.js', import.meta.url))
     this.#state = 'starting'
