@@ -91,6 +91,9 @@ export interface ImportPieceResult {
   readonly cpuMs: number
 }
 
+/** Devices that one export names; `all` has no such bound. */
+export const exportDevicesMax = 1000
+
 export interface ExportTask {
   readonly kind: 'export'
   readonly tenant: string

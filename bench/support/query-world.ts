@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { request, Agent } from 'node:http'
 import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
 import { newCredential } from '../../src/gate/authenticate.js'
@@ -121,7 +122,7 @@ export async function openQueryWorld ({ profile, root, devices, settings = {}, l
   const spec = storeSpecOf(profile, directory, name)
   const remove = async (): Promise<void> => {
     await rm(directory, { recursive: true, force: true, maxRetries: 5 })
-    if (profile === 'cluster') await dropKeyspace(name)
+    if (profile === 'cluster') await forgetCluster(name)
   }
   try {
     const store = await openStore(spec, { clock: systemClock, log: silentLog, writer: true })
@@ -141,6 +142,20 @@ export async function openQueryWorld ({ profile, root, devices, settings = {}, l
   } catch (error) {
     await remove()
     throw error
+  }
+}
+
+/** Keyspace, keys and database of the run. */
+async function forgetCluster (name: string): Promise<void> {
+  const { redis, clickHouse } = services()
+  await dropKeyspace(name)
+  if (clickHouse !== null) await fetch(clickHouse.url, { method: 'POST', body: `DROP DATABASE IF EXISTS ${name}` })
+  if (redis === null) return
+  const client = new Redis(redis.url)
+  try {
+    for await (const keys of client.scanStream({ match: `${name}*`, count: 1000 }) as AsyncIterable<string[]>) if (keys.length > 0) await client.unlink(...keys)
+  } finally {
+    client.disconnect()
   }
 }
 

@@ -18,8 +18,6 @@ export const samplesPerJobMax = 20
 export const openImportsPerTenantMax = 20
 /** Deletions of a tenant that are not finished; one more gets 409. */
 export const openDeletionsPerTenantMax = 1000
-/** Devices that one export names; `all` has no such bound. */
-export const exportDevicesMax = 1000
 /** Messages with bytes that an export's thread may be ahead of the client, and their size. */
 export const exportAheadMax = 8
 export const exportMessageBytes = 64 * KIB

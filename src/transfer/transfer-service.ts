@@ -19,6 +19,7 @@ import { newImportBody, stampsFor } from './import-job.js'
 import { Importer } from './importer.js'
 import { isJobId, newJobId } from './job-id.js'
 import { JobRunner } from './job-runner.js'
+import { jobView } from './job-view.js'
 import { JournalWitness } from './journal-witness.js'
 import { openDeletionsPerTenantMax, openImportsPerTenantMax } from './row-limits.js'
 import { Spool } from './spool.js'
@@ -166,6 +167,8 @@ export class TransferService {
     this.#runner.look()
     return true
   }
+
+  view (job: Job): object { return jobView(job) }
 
   #newId (): string { return newJobId(this.#options.clock.nowUs(), randomBytes(4).toString('hex')) }
 

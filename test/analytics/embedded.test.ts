@@ -1,6 +1,7 @@
 /** Analytics of the embedded profile in a real server: it begins with the first question, and survives its engine and its server. */
 import t from 'tap'
-import { rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
@@ -33,9 +34,12 @@ async function pointsUntil (app: App, wanted: number): Promise<unknown> {
 }
 
 void t.test('analytics begins with the first question, catches up, follows, and has late, repeated and deleted points right after every crash', async t => {
-  const directory = t.testdir()
+  const directory = mkdtempSync(join(tmpdir(), 'twinfold-embedded-'))
   let app = await start(directory)
-  t.teardown(async () => { await app.close() })
+  t.teardown(async () => {
+    await app.close()
+    rmSync(directory, { recursive: true, force: true })
+  })
   await fetch(`${app.httpUrl}/api/v1/tenants`, { method: 'POST', headers: { authorization: `Bearer ${adminKey}`, 'content-type': 'application/json' }, body: JSON.stringify({ id: 'acme', name: 'Acme' }) })
   for (const id of ['a', 'b']) await call(app, 'POST', '/devices', { id })
   const start0 = Date.now() - 3 * 86_400_000

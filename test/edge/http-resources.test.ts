@@ -237,6 +237,8 @@ void t.test('a new retention holds from its stamp on; joining the oldest makes n
   const tenant = b.store.tenants.get('acme')
   t.same(tenant?.retention.map(({ days }) => days), [365, 30])
   t.ok((tenant?.retention[1].sinceStamp ?? 0) >= b.clock.us)
+  t.match((await b.call('PATCH', 'tenants/acme', { key: b.keys.admin, body: { tierRetention: { '1h': 90 } } })).json, { retentionDays: 30, tierRetention: { '1m': 365, '1h': 90, '1d': 3650 } })
+  t.match(b.store.tenants.get('acme')?.tierRetention, [{ sinceStamp: 0, days: { '1h': 1825 } }, { days: { '1m': 365, '1h': 90, '1d': 3650 } }], 'rows of before are still found under their class')
   let entries: readonly RetentionEntry[] = [{ sinceStamp: 0, days: 10 }]
   const history = new Map<number, number>()
   for (let i = 1; i <= 100; i++) {

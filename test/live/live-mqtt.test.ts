@@ -98,8 +98,11 @@ t.test('a device sees its own live readings only, nobody publishes there, and no
   await operator.until(1)
   await device.until(1)
   await settled()
-  t.strictSame(operator.messages.map(({ topic, body }) => [topic, body.values]), [['devices/a/live', { n: 5 }]])
-  t.strictSame(device.messages.map(({ body }) => body.values), [{ n: 5 }])
+  // A reading that comes while the subscription begins may be in the latest values as well.
+  const readings = ({ messages }: Listener): unknown[] => messages.filter(({ body }) => body.latest === undefined).map(({ topic, body }) => [topic, body.values])
+  t.strictSame(readings(operator), [['devices/a/live', { n: 5 }]])
+  t.strictSame(readings(device), [['devices/a/live', { n: 5 }]])
+  t.notOk(JSON.stringify([operator.messages, device.messages]).includes('forged'))
   t.strictSame(foreign.messages, [])
   const { body } = await api.ask('GET', '/dead-letters?limit=100')
   t.ok((body as { deadLetters?: unknown[] }).deadLetters === undefined || (body as { deadLetters: unknown[] }).deadLetters.length >= 2, 'what was refused is kept')

@@ -4,7 +4,7 @@ import { TwinfoldError } from '../../core/errors.js'
 import { authorizeHook, tenantOf } from './authorize.js'
 import { requireVisible } from './device-access.js'
 import type { EdgeContext } from './edge-context.js'
-import { jobSchema, jobView } from './job-view.js'
+import { jobSchema } from './job-schema.js'
 import { metricsSchema, parseMetrics } from './query-scope.js'
 import { parseQueryTime, spanSchemas } from './query-time.js'
 import { idParams, routeDocs } from './route-docs.js'
@@ -41,7 +41,7 @@ export function eraseRoutes (context: EdgeContext) {
       if (fromTs !== null && toTs !== null && fromTs >= toTs) throw new TwinfoldError('invalid_field', `'from' must lie before 'to'`, { field: 'from' })
       await requireVisible(context, request, id)
       const job = await transferOf(context).erase({ tenant: tenantOf(request), device: id, metrics, fromTs, toTs })
-      return await reply.code(202).header('location', `/api/v1/jobs/${job.id}`).send(jobView(job))
+      return await reply.code(202).header('location', `/api/v1/jobs/${job.id}`).send(transferOf(context).view(job))
     })
   }
 }

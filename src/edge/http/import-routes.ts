@@ -10,7 +10,7 @@ import { deviceIdCharsMax } from '../../core/limits.js'
 import { transferFormats, type ImportSettings, type TransferFormat } from '../../../workers/transfer-protocol.js'
 import { authorizeHook, tenantOf } from './authorize.js'
 import type { EdgeContext } from './edge-context.js'
-import { jobSchema, jobView } from './job-view.js'
+import { jobSchema } from './job-schema.js'
 import { routeDocs } from './route-docs.js'
 import type { Schema } from './schema-check.js'
 import { transferOf } from './transfer-source.js'
@@ -100,7 +100,7 @@ export function importRoutes (context: EdgeContext) {
       const gzip = isGzip(request.headers['content-encoding'])
       const body = request.body instanceof Readable ? request.body : Readable.from([])
       const job = await transferOf(context).import(tenantOf(request), settings, body, { gzip })
-      return await reply.code(202).header('location', `/api/v1/jobs/${job.id}`).send(jobView(job))
+      return await reply.code(202).header('location', `/api/v1/jobs/${job.id}`).send(transferOf(context).view(job))
     })
   }
 }

@@ -5,7 +5,7 @@ import type { Job } from '../../store/job-store.js'
 import { authorizeHook, tenantOf } from './authorize.js'
 import { nextCursor, storeCursor } from './cursor.js'
 import type { EdgeContext } from './edge-context.js'
-import { jobSchema, jobView } from './job-view.js'
+import { jobSchema } from './job-schema.js'
 import { idParams, pageQuery, pageSchema, routeDocs } from './route-docs.js'
 import { transferOf } from './transfer-source.js'
 
@@ -32,13 +32,13 @@ export function jobRoutes (context: EdgeContext) {
       const { limit = 100, cursor } = request.query as { limit?: number, cursor?: string }
       const query = ['jobs', tenantOf(request)]
       const page = await transferOf(context).list(tenantOf(request), storeCursor(query, cursor), limit)
-      return { jobs: page.items.map(jobView), next: nextCursor(query, page.next) }
+      return { jobs: page.items.map(job => transferOf(context).view(job)), next: nextCursor(query, page.next) }
     })
 
     app.get('/jobs/:id', {
       ...routeDocs({ summary: 'Get a job', tag: 'transfer', params: idParams, answers: { 200: { description: 'The job.', schema: jobSchema } } }),
       onRequest: readers
-    }, async request => jobView(await jobOf(request)))
+    }, async request => transferOf(context).view(await jobOf(request)))
 
     app.delete('/jobs/:id', {
       ...routeDocs({
@@ -55,7 +55,7 @@ export function jobRoutes (context: EdgeContext) {
       if (job.kind === 'delete') throw new TwinfoldError('limit_reached', 'a deletion cannot be stopped: its points are erased already')
       // One that is finished stays as it is.
       await transferOf(context).cancel(job)
-      return await reply.code(202).send(jobView(job))
+      return await reply.code(202).send(transferOf(context).view(job))
     })
   }
 }

@@ -15,6 +15,8 @@ export interface TransferSource {
   list(tenant: string, cursor: string | null, limit: number): Promise<Page<Job>>
   get(tenant: string, id: string): Promise<Job | null>
   cancel(job: Job): Promise<boolean>
+  /** The job as it is answered. */
+  view(job: Job): object
 }
 
 /** @throws TwinfoldError `not_ready` where the server was made without it. */

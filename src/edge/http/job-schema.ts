@@ -1,8 +1,4 @@
-/** Jobs as they are answered. */
-import type { Job } from '../../store/job-store.js'
-import { eraseBodyOf, stepsOf } from '../../transfer/erase-job.js'
-import { bodyOf, refusedRows } from '../../transfer/import-job.js'
-import { isoTime } from './query-time.js'
+/** Jobs as they are answered (src/transfer/job-view.ts). */
 import type { Schema } from './schema-check.js'
 
 export const jobSchema: Schema = {
@@ -29,18 +25,4 @@ export const jobSchema: Schema = {
       properties: { device: { type: 'string' }, metrics: { type: ['array', 'null'], items: { type: 'string' } }, from: { type: ['string', 'null'] }, to: { type: ['string', 'null'] }, erasedBefore: { type: 'integer' }, steps: { type: 'object' }, buckets: { type: 'integer' }, bucketsLeft: { type: 'integer' } }
     }
   }
-}
-
-export function jobView (job: Job): object {
-  const { id, kind, state, createdAt, updatedAt, progress, detail } = job
-  const common = { id, kind, state, createdAt: isoTime(createdAt), updatedAt: isoTime(updatedAt), progress, detail }
-  if (kind === 'import') {
-    const body = bodyOf(job)
-    const { bytes, rows, points, types, refused, samples, letters, settings } = body
-    return { ...common, import: { bytes, rows, points, types, refusedRows: refusedRows(body), refused, samples, deadLetters: letters, settings } }
-  }
-  const body = eraseBodyOf(job)
-  const { device, metrics, fromTs, toTs, stamp, buckets, left, deviceDeleted } = body
-  const time = (us: number | null): string | null => us === null ? null : isoTime(us)
-  return { ...common, delete: { device, deviceDeleted, metrics, from: time(fromTs), to: time(toTs), erasedBefore: stamp, steps: stepsOf(body), buckets, bucketsLeft: left } }
 }
