@@ -83,6 +83,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     log,
     afterMs: config.mergeAfterMs,
     intervalMs: config.mergeAfterMs * 2,
+    lateAfterMs: config.mergeAfterMs / 4,
     slabsPerTaskMax,
     takeStamps: count => journal.takeStamps(count),
     onLate: buckets => { sealer.noteLate(buckets) }
@@ -115,6 +116,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
       planKeeper.note(result.loads)
       merger.notePacked(packer.cursor)
       if (result.late !== undefined) sealer.noteLate(result.late)
+      if (result.lateSlabs !== undefined) merger.noteLate(result.lateSlabs)
       for (const [key, count] of result.refused) {
         const [tenant, reason] = key.split('\0')
         deadLetters.noteAdded(tenant, count, reason as DeadLetterReason)

@@ -169,7 +169,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     return { ready: reasons.length === 0, reasons }
   }
   const dependencies = (): readonly DependencyStatus[] => joinDependencies(watched.flatMap(statuses => statuses()))
-  const metrics = createMetrics({ ...pipeline, live, journal, pressure, mqtt, queries, broker, deadLetters, membership: cluster?.membership ?? null, revocations, dependencies })
+  const metrics = createMetrics({ ...pipeline, live, transfer, journal, pressure, mqtt, queries, broker, deadLetters, membership: cluster?.membership ?? null, revocations, dependencies })
   const http: HttpEdge = await createHttpEdge({
     host: config.host,
     port: config.httpPort,

@@ -164,6 +164,8 @@ export interface MetricParts {
   readonly sealer?: HasStats
   /** Absent in tests of other parts. */
   readonly live?: HasStats & { readonly nodeStats: object | null }
+  /** Absent in tests of other parts. */
+  readonly transfer?: { readonly stats: { readonly imports: object, readonly exports: object, readonly jobs: object, readonly exportsRunning: number, readonly spoolBytes: number } }
   readonly keeper: HasStats
   readonly mqtt: { readonly stats: MqttStatsRead }
   readonly queries: HasStats & { readonly waiting: number }
@@ -203,6 +205,14 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   const { live } = parts
   if (live !== undefined) metrics.stats('live', () => live.stats, { gauges: ['subscribers'] })
   if (live !== undefined && live.nodeStats !== null) metrics.stats('live_nodes', () => live.nodeStats as object, { gauges: ['nodes'] })
+  const { transfer } = parts
+  if (transfer !== undefined) {
+    metrics.stats('imports', () => transfer.stats.imports)
+    metrics.stats('exports', () => transfer.stats.exports)
+    metrics.stats('jobs', () => transfer.stats.jobs)
+    metrics.gauge('twinfold_exports_running', 'Exports under way', () => transfer.stats.exportsRunning)
+    metrics.gauge('twinfold_import_spool_bytes', 'Files of imports that wait', () => transfer.stats.spoolBytes)
+  }
   metrics.stats('plan_keeper', () => parts.planKeeper.stats)
   metrics.stats('journal_keeper', () => parts.keeper.stats)
   const { broker, deadLetters, hotFollower, analytics, membership, revocations } = parts

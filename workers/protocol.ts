@@ -1,6 +1,7 @@
 /** Messages between the main thread and worker threads. */
 import type { SegmentRef } from '../src/journal/journal-types.js'
 import type { SliceMark } from '../src/journal/record.js'
+import type { LateSlabs } from '../src/store/raw-store.js'
 import type { WindowQuery } from './query-protocol.js'
 import type { BucketName } from './seal-protocol.js'
 import type { LiveReadings, LiveWants } from './live-protocol.js'
@@ -95,6 +96,8 @@ export interface PackResult {
   readonly cpuMs: number
   /** Buckets whose time is past, or that are an hour wide at most, into which chunks came: the sealer's to look at. Absent: none. */
   readonly late?: readonly BucketName[]
+  /** Its slabs of readings that came late (`lateMinutes`) are to be merged early: accept stamp and mark of the slice. Absent: none. */
+  readonly lateSlabs?: { readonly stamp: number, readonly mark: number }
   /** Damaged records that were passed over: `segment path` and position. */
   readonly damaged: readonly { readonly path: string, readonly position: number }[]
   /** Readings that are watched, where there were any. */
@@ -156,6 +159,8 @@ export interface MergeTask {
   readonly before: number
   /** Slabs read at most. */
   readonly slabsMax: number
+  /** Late slabs alone, as `scanSlabsToMerge` takes it. Absent: all. */
+  readonly late?: LateSlabs
   /** Sequence of the first merge in the outbox; the task has `slabsMax` of them for itself. Absent: by the worker's clock. */
   readonly firstSequence?: number
 }

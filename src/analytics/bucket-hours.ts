@@ -18,19 +18,24 @@ export class BucketHours {
   }
 
   /**
-   * @param version stamp of a seal whose rows are written: the rows read now are its own, or newer ones, whose seal comes with a greater one.
+   * Their version is the stamp of the seal that wrote the rows; of two, while one writes, the lower: what the higher one
+   * wrote comes with its own entry.
+   * @param emptyVersion version where there are no rows: the stamp of a seal that is over.
    * @throws TwinfoldError as the store does, `corrupt_data`
    */
-  async read ({ tenant, device, bucket }: BucketOf, version: number): Promise<AnalyticsHours> {
+  async read ({ tenant, device, bucket }: BucketOf, emptyVersion: number): Promise<AnalyticsHours> {
     let record = this.#tenants.get(tenant)
     if (record === undefined) this.#tenants.set(tenant, record = this.#store.getTenant(tenant))
     const found = await record
     const parts: TierWindows[] = []
+    let version = Infinity
     const dayStart = Math.floor(bucket.start / usPerDay) * usPerDay
     const range = { tenant, device, retentionDays: found === null ? [] : tierClasses(found, '1h') }
     for await (const row of this.#store.tiers.scanTiers(range, '1h', dayStart, bucket.start + bucket.widthMinutes * usPerMinute)) {
-      if (row.bucket.start === bucket.start && row.bucket.widthMinutes === bucket.widthMinutes) parts.push(decodeTierRow(row.bytes))
+      if (row.bucket.start !== bucket.start || row.bucket.widthMinutes !== bucket.widthMinutes) continue
+      parts.push(decodeTierRow(row.bytes))
+      version = Math.min(version, row.sequence)
     }
-    return { tenant, device, bucket, version, windows: joinWindows(parts) }
+    return { tenant, device, bucket, version: parts.length === 0 ? emptyVersion : version, windows: joinWindows(parts) }
   }
 }

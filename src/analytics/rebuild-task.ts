@@ -7,6 +7,7 @@ import { TwinfoldError } from '../core/errors.js'
 import { timestampUsMax } from '../core/limits.js'
 import { usPerDay } from '../core/reading.js'
 import { journalColumnName } from '../series/merge.js'
+import type { Bucket } from '../series/partition-plan.js'
 import { decodeTierRow, joinWindows, type TierWindows } from '../series/tiers/index.js'
 import type { AnalyticsHours, AnalyticsStore } from '../store/analytics-store.js'
 import { readReadings } from '../store/read-readings.js'
@@ -14,6 +15,7 @@ import type { Store } from '../store/store.js'
 import { retentionDaysAt, tierClasses, tierDaysAt, type Tenant } from '../tenancy/model.js'
 import type { RebuildResult, RebuildTask } from '../../workers/project-protocol.js'
 import { pointsOf } from './chunk-points.js'
+import { withoutErasedHours } from './erased-windows.js'
 import { PointBatch, type PointBatchLimits } from './point-batch.js'
 
 export interface RebuildTaskOptions {
@@ -23,11 +25,6 @@ export interface RebuildTaskOptions {
   readonly nowUs: () => number
 }
 
-/**
- * Rows read now count as of this long ago: a seal that is under way has its stamp already and must win. Seals end with their
- * claim's lease, which is shorter.
- */
-const hoursAgeUs = 900e6
 /** Buckets that go into one insert. */
 const bucketsAtOnce = 200
 const damagedTold = 20
@@ -68,26 +65,30 @@ async function addPoints (tenant: Tenant, device: string, { store, nowUs }: Rebu
   return points
 }
 
+/** Under the stamps of their seals: what the projection brought is written once more, and a later seal wins however late this comes. */
 async function addHours (tenant: Tenant, device: string, { store, analytics, nowUs }: RebuildTaskOptions): Promise<number> {
   const now = nowUs()
-  const version = now - hoursAgeUs
+  const erased = await store.erasedParts(tenant.id, device)
   const range = { tenant: tenant.id, device, retentionDays: tierClasses(tenant, '1h') }
-  const buckets = new Map<string, AnalyticsHours & { readonly parts: TierWindows[] }>()
+  const buckets = new Map<string, { readonly bucket: Bucket, version: number, readonly parts: TierWindows[] }>()
   let hours = 0
   const flush = async (): Promise<void> => {
-    const joined = [...buckets.values()].map(({ parts, ...bucket }) => ({ ...bucket, windows: joinWindows(parts) }))
+    const joined = [...buckets.values()].map(({ bucket, version, parts }): AnalyticsHours =>
+      ({ tenant: tenant.id, device, bucket, version, windows: withoutErasedHours(joinWindows(parts), version, erased) }))
     buckets.clear()
     hours += joined.reduce((sum, { windows }) => sum + windows.reduce((count, { starts }) => count + starts.length, 0), 0)
     await analytics.replaceHours(joined)
   }
   // Rows come by day; those of a bucket of many days follow one another with others' between.
-  for await (const { bucket, bytes } of store.tiers.scanTiers(range, '1h', Math.max(0, now - tierDaysAt(tenant, '1h', now) * usPerDay), timestampUsMax)) {
+  for await (const { bucket, sequence, bytes } of store.tiers.scanTiers(range, '1h', Math.max(0, now - tierDaysAt(tenant, '1h', now) * usPerDay), timestampUsMax)) {
     const name = `${bucket.widthMinutes}:${bucket.start}`
     let entry = buckets.get(name)
     if (entry === undefined) {
       if (buckets.size >= bucketsAtOnce) await flush()
-      buckets.set(name, entry = { tenant: tenant.id, device, bucket, version, windows: [], parts: [] })
+      buckets.set(name, entry = { bucket, version: sequence, parts: [] })
     }
+    // Of a seal that writes right now, what is new comes with its own entry of the outbox.
+    entry.version = Math.min(entry.version, sequence)
     entry.parts.push(decodeTierRow(bytes))
   }
   if (buckets.size > 0) await flush()

@@ -71,7 +71,7 @@ export class SlabMerge {
       group = []
       groupBytes = 0
     }
-    for await (const slab of store.raw.scanSlabsToMerge({ journalId: task.journalId, mark: task.before }, task.slabsMax)) {
+    for await (const slab of store.raw.scanSlabsToMerge({ journalId: task.journalId, mark: task.before }, task.slabsMax, task.late)) {
       if (group.length > 0 && (!sameGroup(group[0], slab) || groupBytes > groupBytesMax)) await flush()
       group.push(slab)
       groupBytes += slab.bytes.length

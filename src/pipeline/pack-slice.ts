@@ -15,7 +15,7 @@ import type { HotResult, HotTask, PackResult, PackTask } from '../../workers/pro
 import { denseDevices, groupSlice, orderByDevice, type GroupedSlice } from './group.js'
 import { newestValues } from './hot-newest.js'
 import { HotWriter } from './hot-writer.js'
-import { lateBuckets } from './late-buckets.js'
+import { lateBuckets, lateMinutes } from './late-buckets.js'
 import { LiveReader } from './live-readings.js'
 import { SeenCache } from './seen-cache.js'
 import { SliceDecoder } from './slice-decoder.js'
@@ -83,6 +83,7 @@ export class SlicePacker {
       chunkRows: grouped.chunks.length,
       slabRows: grouped.slabs.length,
       late: lateBuckets(grouped.chunks, task.mark.stamp),
+      ...(hasLateSlabs(grouped, task.mark.stamp) ? { lateSlabs: { stamp: task.mark.stamp, mark: task.mark.to } } : {}),
       loads: grouped.chunks.map(row => ({ tenant: row.tenant, device: row.device, bytes: row.bytes.length + 80, rows: 1 })),
       cpuMs,
       ...(live === null ? {} : { live })
@@ -110,4 +111,9 @@ export class SlicePacker {
     }
     if (!await hot) await changeHotGeneration(this.#store, this.#newGeneration)
   }
+}
+
+function hasLateSlabs ({ slabs }: GroupedSlice, stamp: number): boolean {
+  const before = lateMinutes(stamp)
+  return slabs.some(({ minute }) => minute < before)
 }

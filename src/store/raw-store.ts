@@ -68,6 +68,14 @@ export interface HeadWrite {
   readonly outbox?: OutboxSlot
 }
 
+/** Slabs whose readings came late. */
+export interface LateSlabs {
+  /** Event time, µs: slabs of earlier minutes. */
+  readonly beforeMinute: number
+  /** Accept stamp, µs: those accepted before may be left out. */
+  readonly sinceStamp: number
+}
+
 /** A seal's number: the highest wins. Compared by epoch, then sequence. */
 export interface Generation {
   readonly epoch: number
@@ -167,8 +175,9 @@ export interface RawStore {
    * Slabs that are older than the given mark of their journal, at most `limit`: what the merger turns into device chunks.
    * Oldest event time first, in periods of several minutes; inside a period all slabs of a shard follow one another, so that
    * a device's readings of many slices come together. The journal '' stands for all journals.
+   * @param late only these, and nothing is tidied up: what lets late readings be merged soon, at the cost of reading those alone
    */
-  scanSlabsToMerge(beforeSlice: SliceId, limit: number): AsyncIterable<SlabRow & RetentionClass>
+  scanSlabsToMerge(beforeSlice: SliceId, limit: number, late?: LateSlabs): AsyncIterable<SlabRow & RetentionClass>
   /** Writes merged chunks and removes the slabs that they contain. Chunks are visible before slabs go. */
   replaceSlabs(slabs: readonly (SlabRow & RetentionClass)[], write: HeadWrite): Promise<void>
 

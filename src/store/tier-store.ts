@@ -43,13 +43,18 @@ export interface TierRow {
   readonly bytes: Uint8Array
 }
 
+export interface FoundTierRow extends TierRow {
+  /** Of the generation that wrote it: the stamp of its seal. */
+  readonly sequence: number
+}
+
 export interface TierStore {
   /**
    * Rows of a kind whose period begins in [fromTs, toTs), ascending by start, then bucket. `range.retentionDays`: all classes that the
    * tenant's rows of that tier may be stored under. The cost grows with the length of the range, also where there are no rows: bound it by
    * the tier's retention.
    */
-  scanTiers(range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncIterable<TierRow>
+  scanTiers(range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncIterable<FoundTierRow>
   /** Drops what has wholly expired, as `RawStore.dropExpired`. */
   dropExpiredTiers(nowUs: number, keepDays: (tier: Tier, retentionDays: number) => number): Promise<number>
 }

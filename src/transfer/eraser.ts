@@ -28,8 +28,6 @@ export interface EraserOptions {
   readonly analytics: { erase(erasures: readonly Erasure[]): Promise<void> } | null
   /** A stamp above all that the journal has given out. */
   readonly stampNow: () => number
-  /** Told that there are requests. */
-  readonly sealSoon: () => void
   readonly clock: Clock
   /** How long seals wait for the journals before they are asked for without them. Default 10 s. */
   readonly journalWaitUs?: number
@@ -98,7 +96,7 @@ export class Eraser implements JobHandler {
 
   /** At once when the journals have passed, else after a while without them, and then once more when they have. */
   async #requestSeals (job: Job, body: EraseBody, signal: AbortSignal): Promise<EraseBody> {
-    const { clock, store, stampNow, journalWaitUs = 10e6, sealSoon } = this.#options
+    const { clock, store, stampNow, journalWaitUs = 10e6 } = this.#options
     const passed = body.passed.length === body.journals.length
     const due = body.requested === 0 ? passed || clock.nowUs() - job.createdAt > journalWaitUs : passed && !body.requestedLast
     if (!due || signal.aborted) return body
@@ -109,7 +107,6 @@ export class Eraser implements JobHandler {
       await store.putSealRequests(requests)
       buckets += requests.length
     }
-    if (buckets > 0) sealSoon()
     return { ...body, requested, requestedLast: passed, buckets, left: buckets }
   }
 

@@ -41,8 +41,6 @@ export interface TransferOptions {
   /** Journals of the nodes heard of within a day. Default: none but this one. */
   readonly journals?: () => readonly string[]
   readonly analytics: { erase(erasures: readonly Erasure[]): Promise<void> } | null
-  /** Told that buckets are to be sealed. */
-  readonly sealSoon?: () => void
   readonly noteRefused: (tenant: string, count: number, reason: DeadLetterReason) => void
   readonly importBytesMax: number
   readonly spoolBytesMax: number
@@ -86,7 +84,7 @@ export class TransferService {
       store, spool: this.#spool, node, pool: this.#pool, journal, outboxLane: options.outboxLane ?? new KeyedLock(), busy: options.busy, noteRefused: options.noteRefused, clock, log
     })
     this.#eraser = new Eraser({
-      store, owner, witness: new JournalWitness({ journal, packer, cursors: store }), analytics: options.analytics, stampNow: () => journal.takeStamps(1), sealSoon: options.sealSoon ?? (() => {}), clock
+      store, owner, witness: new JournalWitness({ journal, packer, cursors: store }), analytics: options.analytics, stampNow: () => journal.takeStamps(1), clock
     })
     this.#runner = new JobRunner({ store, handlers: { import: this.importer, delete: this.#eraser }, clock, log })
     this.#exports = new ExportSource({ pool: this.#pool, exportsMax })

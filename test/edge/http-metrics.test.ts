@@ -17,7 +17,7 @@ function partsOf (): MetricParts & { journal: { stats: JournalStats }, mqtt: { s
     broker: { stats: { retained: 1 } },
     deadLetters: {},
     hotFollower: null,
-    projector: { stats: { points: 5, lagSeconds: 1.5 } },
+    analytics: { projector: { stats: { points: 5, lagSeconds: 1.5 } }, upkeep: { stats: { devices: 2 } } },
     membership: { stats: { beats: 2 }, clockOffsetMs: -20 },
     revocations: null,
     dependencies: () => [{ name: 'Cassandra', state: 'slow', reason: '', sinceMs: 0, calls: 6, failures: 1, rejected: 0, running: 2, waiting: 3 }]

@@ -145,7 +145,9 @@ void t.test('the OpenAPI document lists every route, its positive answers and it
   const expected = [
     'DELETE /api/v1/dead-letters', 'DELETE /api/v1/dead-letters/{id}', 'DELETE /api/v1/devices/{id}', 'DELETE /api/v1/devices/{id}/tokens/{token}', 'DELETE /api/v1/keys/{id}',
     'GET /api/v1/dead-letters', 'GET /api/v1/dead-letters/{id}', 'GET /api/v1/devices', 'GET /api/v1/devices/{id}', 'GET /api/v1/devices/{id}/partition-plan', 'GET /api/v1/devices/{id}/telemetry', 'GET /api/v1/devices/{id}/telemetry/latest',
-    'GET /api/v1/devices/{id}/tokens', 'GET /api/v1/keys', 'GET /api/v1/nodes', 'GET /api/v1/analytics/points', 'GET /api/v1/analytics/status', 'GET /api/v1/tenants', 'GET /api/v1/tenants/{id}', 'GET /healthz', 'GET /metrics', 'GET /readyz',
+    'GET /api/v1/devices/{id}/tokens', 'GET /api/v1/keys', 'GET /api/v1/nodes', 'GET /api/v1/devices/{id}/aggregates', 'GET /api/v1/series/query', 'POST /api/v1/series/query', 'GET /api/v1/live',
+    'POST /api/v1/analytics/rebuild', 'GET /api/v1/fleet/query', 'POST /api/v1/fleet/query', 'POST /api/v1/sql',
+    'GET /api/v1/exports', 'POST /api/v1/imports', 'GET /api/v1/jobs', 'GET /api/v1/jobs/{id}', 'DELETE /api/v1/jobs/{id}', 'DELETE /api/v1/devices/{id}/telemetry', 'GET /api/v1/analytics/points', 'GET /api/v1/analytics/status', 'GET /api/v1/tenants', 'GET /api/v1/tenants/{id}', 'GET /healthz', 'GET /metrics', 'GET /readyz',
     'PATCH /api/v1/devices/{id}', 'PATCH /api/v1/tenants/{id}',
     'POST /api/v1/dead-letters/replay', 'POST /api/v1/devices', 'POST /api/v1/devices/{id}/telemetry', 'POST /api/v1/devices/{id}/tokens', 'POST /api/v1/keys', 'POST /api/v1/telemetry', 'POST /api/v1/tenants'
   ].sort()

@@ -53,7 +53,8 @@ export function tierStoreContract (t: Test, open: OpenStore): void {
       for (const [from, to] of [[since, until], [day0, day0], [day0 + period, day0 + 3 * period], [day0 + 1, day0 + period + 1], [day0 + 29 * usPerDay, until]]) {
         const found = await gather(tiers.scanTiers({ tenant, device: 'd', retentionDays: [365] }, kind, from, to))
         const expected = ofKind.filter(({ start }) => start >= from && start < to)
-        t.strictSame(found.map(({ bytes, ...row }) => ({ ...row, text: Buffer.from(bytes).toString() })),
+        t.ok(found.every(({ sequence }) => sequence === 1), 'each names its seal')
+        t.strictSame(found.map(({ bytes, sequence: _sequence, ...row }) => ({ ...row, text: Buffer.from(bytes).toString() })),
           expected.map(({ bytes, retentionDays: _class, ...row }) => ({ ...row, text: Buffer.from(bytes).toString() })), `${kind} ${from - day0} to ${to - day0}`)
       }
     }

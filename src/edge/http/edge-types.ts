@@ -122,6 +122,10 @@ export interface Caller {
 }
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The body may take longer than a minute to arrive: a file. */
+    longBody?: boolean
+  }
   interface FastifyRequest {
     caller: Caller | null
     /** Telemetry: what was decided before the body was read. */

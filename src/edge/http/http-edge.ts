@@ -40,9 +40,10 @@ const KIB = 1024
 const resourceBodyBytesMax = 256 * KIB
 /** All header fields of a request together. */
 const headerBytesMax = 16 * KIB
-/** A request's header must be here in that time, and the whole request in that. */
+/** A request's header must be here in that time, and the whole request in that; a file of history may take longer. */
 const headersTimeoutMs = 10_000
 const requestTimeoutMs = 60_000
+const longRequestTimeoutMs = 24 * 3_600_000
 /** An idle connection is kept longer than a usual proxy keeps it (60 s), so that the proxy is the one to close it. */
 const keepAliveTimeoutMs = 65_000
 /** A device id is 128 characters, each of which may be escaped as three. */
@@ -89,7 +90,7 @@ function newApp (context: EdgeContext): FastifyInstance {
   const app = fastify({
     logger: false,
     bodyLimit: resourceBodyBytesMax,
-    requestTimeout: requestTimeoutMs,
+    requestTimeout: longRequestTimeoutMs,
     keepAliveTimeout: keepAliveTimeoutMs,
     http: { maxHeaderSize: headerBytesMax, headersTimeout: headersTimeoutMs },
     forceCloseConnections: 'idle',
@@ -108,6 +109,10 @@ function newApp (context: EdgeContext): FastifyInstance {
     }
   }) as unknown as FastifyInstance
   app.server.maxConnections = options.connectionsMax ?? 20_000
+  app.addHook('onRequest', (request, _reply, done) => {
+    if (request.routeOptions.config.longBody !== true) cutSlowBody(app, request)
+    done()
+  })
   app.decorateRequest('caller', null)
   app.decorateRequest('admission', null)
   app.removeContentTypeParser('text/plain')
@@ -120,6 +125,18 @@ function newApp (context: EdgeContext): FastifyInstance {
   // Answers are written by our own code; their schemas are documents.
   app.setSerializerCompiler(() => data => JSON.stringify(data))
   return app
+}
+
+/** Answers 408 and closes, as the server itself does where all requests have the same time. */
+function cutSlowBody (app: FastifyInstance, { raw }: FastifyRequest): void {
+  if (raw.method === 'GET' || raw.complete) return
+  const timer = setTimeout(() => {
+    const error = Object.assign(new Error('the body did not arrive in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' })
+    app.server.emit('clientError', error, raw.socket)
+  }, requestTimeoutMs)
+  const stop = (): void => { clearTimeout(timer) }
+  raw.once('end', stop)
+  raw.once('close', stop)
 }
 
 class Edge implements HttpEdge {

@@ -69,6 +69,7 @@ export function importRoutes (context: EdgeContext) {
     app.removeAllContentTypeParsers()
     app.addContentTypeParser('*', (_request, payload, done) => { done(null, payload) })
     app.post('/imports', {
+      config: { longBody: true },
       ...routeDocs({
         summary: 'Import history from a file',
         description,

@@ -2,7 +2,7 @@
 import { TwinfoldError } from '../../core/errors.js'
 import type { SliceId } from '../../core/reading.js'
 import type {
-  BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow
+  BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, LateSlabs, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow
 } from '../raw-store.js'
 import { usPerDay } from '../../core/reading.js'
 import type { Bucket } from '../../series/partition-plan.js'
@@ -75,8 +75,8 @@ export class EmbeddedRawStore implements RawStore {
 
   async readSealed (ref: BucketRef): Promise<SealedBucket | null> { return await readSealed(this.#pool, ref) }
 
-  scanSlabsToMerge (beforeSlice: SliceId, limit: number): AsyncIterable<SlabRow & RetentionClass> {
-    return scanSlabsToMerge(this.#pool, beforeSlice, limit)
+  scanSlabsToMerge (beforeSlice: SliceId, limit: number, late?: LateSlabs): AsyncIterable<SlabRow & RetentionClass> {
+    return scanSlabsToMerge(this.#pool, beforeSlice, limit, late)
   }
 
   async replaceSlabs (slabs: readonly (SlabRow & RetentionClass)[], write: HeadWrite): Promise<void> {

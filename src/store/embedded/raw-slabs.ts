@@ -2,7 +2,7 @@
 import type { SliceId } from '../../core/reading.js'
 import { timestampUsMax } from '../../core/limits.js'
 import { usPerMinute } from '../../core/reading.js'
-import type { RetentionClass, SlabRow } from '../raw-store.js'
+import type { LateSlabs, RetentionClass, SlabRow } from '../raw-store.js'
 import { mergeOrdered } from '../merge-ordered.js'
 import type { DatabasePool } from './database-pool.js'
 import { metaName, rawPath } from './filenames.js'
@@ -74,15 +74,16 @@ async function * slabsOfPeriods (pool: DatabasePool, tenant: string, shard: numb
   }
 }
 
-export async function * scanSlabsToMerge (pool: DatabasePool, before: SliceId, limit: number): AsyncGenerator<SlabRow & RetentionClass> {
+export async function * scanSlabsToMerge (pool: DatabasePool, before: SliceId, limit: number, late?: LateSlabs): AsyncGenerator<SlabRow & RetentionClass> {
   const periods = await pendingPeriods(pool)
+  const beforeMinute = late?.beforeMinute ?? Infinity
   let left = limit
   for (const at of periods.sort((a, b) => a.period - b.period)) {
-    if (left <= 0) return
-    const done = await doneMarks(pool, at, before)
-    const keys = await slabKeysBefore(pool, at, before, left)
+    if (left <= 0 || at.period >= beforeMinute) return
+    const done = late === undefined ? await doneMarks(pool, at, before) : []
+    const keys = await slabKeysBefore(pool, at, before, left, beforeMinute)
     if (keys.length === 0) {
-      await forget(pool, at, before, done)
+      if (late === undefined) await forget(pool, at, before, done)
       continue
     }
     left -= keys.length
@@ -102,12 +103,13 @@ function isBefore (slice: SliceId, before: SliceId): boolean {
 }
 
 /** Keys of the period's slabs that are old enough, in the order of tenant, shard and minute. */
-async function slabKeysBefore (pool: DatabasePool, at: PendingPeriod, before: SliceId, limit: number): Promise<Buffer[]> {
+async function slabKeysBefore (pool: DatabasePool, at: PendingPeriod, before: SliceId, limit: number, beforeMinute = Infinity): Promise<Buffer[]> {
   return await pool.read(pathOf(at), [], async database => {
     const found: Buffer[] = []
     for await (const keys of scanKeys(database, rangeOf(slabPeriodPrefix(at.period)))) {
       for (const key of keys) {
-        if (!isBefore(readSlabKey(key).slice, before)) continue
+        const { slice, minute } = readSlabKey(key)
+        if (minute >= beforeMinute || !isBefore(slice, before)) continue
         found.push(key)
         if (found.length === limit) return found
       }

@@ -10,7 +10,7 @@ import type { Bucket } from '../../series/partition-plan.js'
 import { compareGenerations } from '../generations.js'
 import { mergeOrdered } from '../merge-ordered.js'
 import type { DeviceRange, Generation, RetentionClass } from '../raw-store.js'
-import { tierKinds, tierOfKind, tiers, type Tier, type TierKind, type TierRow, type TierStore } from '../tier-store.js'
+import { tierKinds, tierOfKind, tiers, type FoundTierRow, type Tier, type TierKind, type TierRow, type TierStore } from '../tier-store.js'
 import type { DatabasePool } from './database-pool.js'
 import { tierNames, tierPath } from './filenames.js'
 import type { KeeperOwner } from './keeper-owner.js'
@@ -35,7 +35,7 @@ export class EmbeddedTierStore implements TierStore {
     this.#options = options
   }
 
-  async * scanTiers (range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncGenerator<TierRow> {
+  async * scanTiers (range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncGenerator<FoundTierRow> {
     const { directory, pool } = this.#options
     const tier = tierOfKind(kind)
     fromTs = Math.max(0, Math.ceil(fromTs))
@@ -51,7 +51,7 @@ export class EmbeddedTierStore implements TierStore {
     for await (const row of mergeOrdered([...byClass.values()].map(paths => rowsOfWindows(pool, paths, keys)), comesBefore)) {
       if (last !== null && isSameRow(last, row)) continue
       last = row
-      yield { kind, start: row.start, bucket: row.bucket, ...decodeTierValue(row.value) }
+      yield { kind, start: row.start, bucket: row.bucket, sequence: row.generation.sequence, ...decodeTierValue(row.value) }
     }
   }
 

@@ -17,7 +17,7 @@ import { timestampUsMax } from '../../../core/limits.js'
 import type { SliceId } from '../../../core/reading.js'
 import { usPerHour } from '../../../core/reading.js'
 import { mergeOrdered } from '../../merge-ordered.js'
-import type { RetentionClass, SlabRow } from '../../raw-store.js'
+import type { LateSlabs, RetentionClass, SlabRow } from '../../raw-store.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 import { slabArrival, slabSalt, slabSalts, type SlabKey } from './cassandra-raw-keys.js'
 
@@ -29,6 +29,8 @@ const insertPeriod = 'INSERT INTO slab_periods (journal, period) VALUES (?, ?)'
 const deletePeriod = 'DELETE FROM slab_periods WHERE journal = ? AND period = ?'
 const selectOfShard = 'SELECT minute, mark, bytes FROM slabs WHERE journal = ? AND period = ? AND salt = ? AND tenant = ? AND shard = ? AND minute >= ? AND minute <= ?'
 const selectAll = 'SELECT tenant, shard, minute, mark, days, bytes FROM slabs WHERE journal = ? AND period = ? AND salt = ?'
+// Inside one partition the filter costs no more than reading it does, and what is current never leaves the server.
+const selectLate = `${selectAll} AND minute < ? ALLOW FILTERING`
 
 /** How long another journal's first slab may go unseen, milliseconds: half of what a query may lag behind (INVARIANTS 2). */
 const journalsKnownMs = 250
@@ -145,6 +147,32 @@ export class SlabIndex {
       }
     }
     await this.#strike(journalId, low, periods, empty, newestDone)
+  }
+
+  /**
+   * @see RawStore.scanSlabsToMerge. Reads the partitions of what was accepted since, and gives the late slabs alone. Nothing is struck off: of
+   * a period without late slabs nothing is known. Memory: the late slabs of one salt.
+   */
+  async * scanLate (before: SliceId, limit: number, { beforeMinute, sinceStamp }: LateSlabs): AsyncGenerator<StoredSlab> {
+    const lows = await this.#lows()
+    const journals = before.journalId === '' ? [...lows.keys()] : [before.journalId]
+    let left = limit
+    for (const journalId of journals) {
+      const periods = await this.#periods(journalId, Math.max(lows.get(journalId) ?? 0, slabArrival({ stamp: sinceStamp })))
+      for (let salt = 0; salt < slabSalts; salt++) {
+        const found: StoredSlab[] = []
+        await inParallel(periods, async period => {
+          for await (const row of this.#client.stream(selectLate, [journalId, period, salt, beforeMinute], rowsPerPage)) {
+            if (row.mark as number < before.mark) found.push(storedSlab(journalId, period, row))
+            if (found.length >= left) return
+          }
+        })
+        for (const slab of found.sort(mergeOrder)) {
+          if (left-- <= 0) return
+          yield slab
+        }
+      }
+    }
   }
 
   async #strike (journalId: string, low: number, periods: readonly number[], empty: ReadonlySet<number>, newestDone: number): Promise<void> {

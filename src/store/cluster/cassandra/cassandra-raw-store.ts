@@ -10,7 +10,7 @@ import { inParallel } from '../../../core/in-parallel.js'
 import { usPerMinute, type SliceId } from '../../../core/reading.js'
 import type { Bucket } from '../../../series/partition-plan.js'
 import type { Outbox, OutboxEntry, OutboxStream } from '../../outbox.js'
-import type { BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow } from '../../raw-store.js'
+import type { BucketRef, DeviceChunkRow, DeviceRange, DirtyMark, HeadSpan, HeadWrite, LateSlabs, RawStore, RetentionClass, SealedBucket, SealedWrite, SeriesSeenRow, SlabRow } from '../../raw-store.js'
 import type { CassandraClient } from './cassandra-client.js'
 import { DirtyMarks } from './cassandra-raw-marks.js'
 import { OutboxWriter, readEntry, readOutbox } from './cassandra-raw-outbox.js'
@@ -69,7 +69,9 @@ export class CassandraRawStore implements RawStore, Outbox {
 
   async readSealed (ref: BucketRef): Promise<SealedBucket | null> { return await readSealed(this.#client, ref) }
 
-  scanSlabsToMerge (beforeSlice: SliceId, limit: number): AsyncIterable<SlabRow & RetentionClass> { return this.#slabs.scanToMerge(beforeSlice, limit) }
+  scanSlabsToMerge (beforeSlice: SliceId, limit: number, late?: LateSlabs): AsyncIterable<SlabRow & RetentionClass> {
+    return late === undefined ? this.#slabs.scanToMerge(beforeSlice, limit) : this.#slabs.scanLate(beforeSlice, limit, late)
+  }
 
   async replaceSlabs (slabs: readonly (SlabRow & RetentionClass)[], write: HeadWrite): Promise<void> { await this.#writer.replaceSlabs(slabs, write) }
 

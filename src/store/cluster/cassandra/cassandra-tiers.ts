@@ -7,7 +7,7 @@ import { inParallel } from '../../../core/in-parallel.js'
 import { usPerDay, usPerHour, usPerMinute } from '../../../core/reading.js'
 import type { Bucket, BucketWidthMinutes } from '../../../series/partition-plan.js'
 import type { DeviceRange, Generation, RetentionClass } from '../../raw-store.js'
-import { tierKinds, tierOfKind, type Tier, type TierKind, type TierRow, type TierStore } from '../../tier-store.js'
+import { tierKinds, tierOfKind, type FoundTierRow, type Tier, type TierKind, type TierRow, type TierStore } from '../../tier-store.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 import { batchBytesMax, groupBy, ttlSeconds } from './cassandra-raw-keys.js'
 
@@ -27,7 +27,7 @@ function tableOf (tier: Tier, spanDays: number): TierTable {
   return {
     spanUs: spanDays * usPerDay,
     insert: `INSERT INTO ${name} (tenant, device, span, kind, start, width, bucket, epoch, sequence, as_of, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ?`,
-    select: `SELECT start, width, bucket, as_of, bytes FROM ${name} WHERE ${inPartition} AND kind = ? AND start >= ? AND start < ?`,
+    select: `SELECT start, width, bucket, sequence, as_of, bytes FROM ${name} WHERE ${inPartition} AND kind = ? AND start >= ? AND start < ?`,
     deleteLower: `DELETE FROM ${name} WHERE ${inPartition} AND kind = ? AND start = ? AND width = ? AND bucket = ? AND (epoch, sequence) < (?, ?)`
   }
 }
@@ -60,7 +60,7 @@ export class CassandraTierStore implements TierStore {
     this.#client = client
   }
 
-  async * scanTiers (range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncGenerator<TierRow> {
+  async * scanTiers (range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncGenerator<FoundTierRow> {
     fromTs = Math.max(0, Math.ceil(fromTs))
     toTs = Math.min(timestampUsMax, Math.ceil(toTs))
     if (fromTs >= toTs) return
@@ -94,7 +94,7 @@ export class CassandraTierStore implements TierStore {
 }
 
 /** The first of the rows of a period and bucket. */
-async function * highest (kind: TierKind, rows: AsyncIterable<Row>): AsyncGenerator<TierRow> {
+async function * highest (kind: TierKind, rows: AsyncIterable<Row>): AsyncGenerator<FoundTierRow> {
   let last: Row | null = null
   for await (const row of rows) {
     if (last !== null && last.start === row.start && last.width === row.width && last.bucket === row.bucket) continue
@@ -103,6 +103,7 @@ async function * highest (kind: TierKind, rows: AsyncIterable<Row>): AsyncGenera
       kind,
       start: row.start as number,
       bucket: { start: row.bucket as number, widthMinutes: row.width as BucketWidthMinutes },
+      sequence: row.sequence as number,
       asOf: row.as_of as number,
       bytes: row.bytes as Buffer
     }
