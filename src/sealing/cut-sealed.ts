@@ -3,7 +3,7 @@
  * never more bytes than the bound, where a single reading does not exceed it. Pure.
  */
 import type { Chunk, Column } from '../core/reading.js'
-import { encodeChunk } from '../series/codec.js'
+import { ChunkFlags, encodeChunk } from '../series/chunk.js'
 import { cutChunk } from '../store/cut-chunk.js'
 import type { SealedBucket } from '../store/raw-store.js'
 
@@ -15,6 +15,8 @@ export const sealedChunkBytesMax = 256 * 1024
 const pointsWanted = 131_072
 const rowsMin = 512
 export const sealedRowsMax = 8192
+/** Pieces that are not squeezed after one that hardly shrank: the same device's data is much alike. */
+const unsqueezedPieces = 15
 
 /** Rows that a sealed chunk of so many metrics should have. */
 export function sealedRows (columns: number): number {
@@ -24,6 +26,8 @@ export function sealedRows (columns: number): number {
 /** Gathers joined chunks, given in order of time, and cuts them. */
 export class SealedCutter {
   readonly #squeeze: boolean
+  /** Pieces until squeezing is tried again; it costs as much as all else, and noisy numbers gain nothing. */
+  #pause = 0
   readonly chunks: SealedChunk[] = []
 
   /** @param squeeze spend time on making them smaller. */
@@ -44,7 +48,10 @@ export class SealedCutter {
   }
 
   #encode (chunk: Chunk): void {
-    const bytes = encodeChunk(chunk, { squeeze: this.#squeeze })
+    const squeeze = this.#squeeze && this.#pause === 0
+    const bytes = encodeChunk(chunk, { squeeze })
+    if (!squeeze) this.#pause = Math.max(0, this.#pause - 1)
+    else if ((bytes[1] & ChunkFlags.squeezed) === 0) this.#pause = unsqueezedPieces
     const { ts } = chunk
     const middle = bytes.length > sealedChunkBytesMax ? momentBorder(chunk, Math.ceil(ts.length / 2)) : 0
     if (middle <= 0 || middle >= ts.length) {

@@ -33,6 +33,13 @@ export interface AnalyticsHours {
   readonly version: number
   /** Windows of an hour, all of the bucket; none where nothing is left of it. */
   readonly windows: TierWindows
+  /** What makes the hours answer for their points. Absent: they never do. */
+  readonly complete?: {
+    /** µs, wall clock: everything that was in the store then is in the windows. */
+    readonly readAt: number
+    /** All points of the hour (its start, µs) belong to the bucket. */
+    isWhole (hour: number): boolean
+  }
 }
 
 /** A device as the registry has it; null: it is not there. */
@@ -49,8 +56,17 @@ export interface AnalyticsCount {
   readonly devices: number
 }
 
+export interface DeviceName {
+  readonly tenant: string
+  readonly device: string
+}
+
 export interface AnalyticsStore {
-  insertPoints(points: readonly AnalyticsPoint[]): Promise<void>
+  /**
+   * @param writtenUs wall clock: the points were in the store by then, or come again with a later time. Default: now. Sealed hours that were
+   * read later answer for them.
+   */
+  insertPoints(points: readonly AnalyticsPoint[], writtenUs?: number): Promise<void>
   /** The buckets' hours become these. Those that are there from a lower version and have no successor go. */
   replaceHours(buckets: readonly AnalyticsHours[]): Promise<void>
   putDevices(devices: readonly AnalyticsDevice[]): Promise<void>
@@ -67,6 +83,11 @@ export interface AnalyticsStore {
   getMark(journalId: string): Promise<number | null>
   /** Takes away points and hours of the tenant (null: of all) that were written before a time, µs, and not again since: the end of a rebuild. */
   dropWrittenBefore(tenant: string | null, writtenUs: number): Promise<void>
+  /**
+   * Devices after `after`, in order of tenant and device, `limit` at most, of which points or hours stand that were written before a time, µs,
+   * and not again since.
+   */
+  devicesWrittenBefore(tenant: string | null, writtenUs: number, after: DeviceName | null, limit: number): Promise<readonly DeviceName[]>
   /** Drops the partitions that hold nothing younger than the time, µs, of points and of hours. */
   dropExpired(pointsBeforeUs: number, hoursBeforeUs: number): Promise<number>
   /** Points and devices of the tenant with event times in [fromTs, toTs), each point once. */

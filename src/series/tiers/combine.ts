@@ -40,11 +40,13 @@ export function joinWindows (parts: readonly TierWindows[]): TierWindows {
       else list.push(series)
     }
   }
-  return [...bySeries.values()].map(list => {
-    if (list.length === 1) return list[0]
-    const all = concatWindows(list)
-    return regroup(all, all.starts)
-  }).sort(compareSeries)
+  return [...bySeries.values()].map(list => list.length === 1 ? list[0] : joinSeries(list)).sort(compareSeries)
+}
+
+/** The same of parts of one series, which need not be joined in themselves. */
+export function joinSeries (parts: readonly SeriesWindows[]): SeriesWindows {
+  const all = concatWindows(parts)
+  return regroup(all, all.starts)
 }
 
 /** Windows whose start is in [fromTs, toTs); views of the same memory. Series that have none are left out. */
@@ -71,7 +73,13 @@ function indexFrom (starts: Float64Array, ts: number): number {
   return low
 }
 
+function ascends (starts: Float64Array): boolean {
+  for (let i = 1; i < starts.length; i++) if (!(starts[i] > starts[i - 1])) return false
+  return true
+}
+
 function regroup (series: SeriesWindows, starts: Float64Array): SeriesWindows {
+  if (starts === series.starts && ascends(starts)) return series
   const ends: number[] = []
   let changed = false
   for (let i = 0; i < starts.length; i++) {

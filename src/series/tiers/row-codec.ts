@@ -1,14 +1,16 @@
 /** Tier rows to bytes and back, bit for bit (NaNs become the canonical one). Pure. FORMAT.md draws the bytes. */
 import { corrupt, tooLarge } from '../columns/bounds.js'
-import { ByteReader, ByteWriter } from '../columns/bytes.js'
-import { EncodeScratch, type DecodeState } from '../columns/sequence.js'
-import { readDirectory, seriesMax, writeDirectory, type DirectoryEntry } from './directory.js'
+import { ByteWriter } from '../columns/bytes.js'
+import { EncodeScratch } from '../columns/sequence.js'
+import { seriesMax, type DirectoryEntry } from './directory.js'
+import { gatherSeries, type GatheredSeries } from './gathered.js'
 import type { WriteColumns } from './integer-columns.js'
-import { planNumberColumns, readNumberColumns } from './number-columns.js'
-import { openRow, RowKind, writeRow } from './row-frame.js'
+import { NumberScratch, planNumberColumns } from './number-columns.js'
+import { RowKind, writeRow } from './row-frame.js'
+import { assertRead, RowReader, writeParts } from './row-parts.js'
 import { compareSeries } from './series-order.js'
-import { planBooleanColumns, planStringColumns, readBooleanColumns, readStringColumns } from './state-columns.js'
-import { readWindowTimes, sameTimes, windowsMax, writeWindowTimes, type WindowTimes } from './time-columns.js'
+import { planBooleanColumns, planStringColumns } from './state-columns.js'
+import { sameTimes, TimesScratch, windowsMax, writeWindowTimes, type WindowTimes } from './time-columns.js'
 import type { SeriesWindows, TierWindows } from './windows.js'
 
 /** Windows of all series that a reader asks for. */
@@ -26,24 +28,19 @@ export function encodeTierRow (windows: TierWindows, widthUs: number, rowStart: 
   const { groups, groupOf } = groupTimes(series)
   const plans = series.map(planSeries)
   const windowCount = series.reduce((sum, { starts }) => sum + starts.length, 0)
-  return writeRow(RowKind.windows, windowCount, (writer, settings) => {
-    writer.varint(widthUs)
-    writer.signed(rowStart)
+  return writeRow(RowKind.windows, windowCount, widthUs, (writer, settings) => {
     const scratch = new EncodeScratch(series.reduce((most, { starts }) => Math.max(most, starts.length), 1))
     const bodies = plans.map(write => {
       const body = new ByteWriter(1024)
       write(body, scratch, settings)
       return body
     })
-    writeDirectory(writer, series.map(({ metric, type }, i) => ({ metric, type, group: groupOf[i], length: bodies[i].length })))
-    writer.varint(groups.length)
-    for (const times of groups) {
-      writer.byte(0)
-      const start = writer.length
-      writeWindowTimes(writer, scratch, times, widthUs, rowStart, settings)
-      writer.closeLength(start)
-    }
-    for (const body of bodies) writer.raw(body.bytes.subarray(0, body.length))
+    const shared = groups.map(times => {
+      const part = new ByteWriter(256)
+      writeWindowTimes(part, scratch, times, widthUs, rowStart, settings)
+      return part
+    })
+    writeParts(writer, widthUs, rowStart, series.map(({ metric, type }, i) => ({ metric, type, group: groupOf[i] })), shared, bodies)
   })
 }
 
@@ -75,51 +72,75 @@ function planSeries (series: SeriesWindows): WriteColumns {
 
 /** The windows in a row; with `metrics`, those only: the others are passed over undecoded. Throws `corrupt_data` and `format_newer`. */
 export function decodeTierRow (bytes: Uint8Array, metrics?: ReadonlySet<string>): TierWindows {
-  const { reader, state } = openRow(bytes, RowKind.windows)
-  const widthUs = reader.varint()
-  const rowStart = reader.signed()
-  const entries = readDirectory(reader)
-  const groups = new TimeGroups(reader, widthUs, rowStart, state)
-  const windows: SeriesWindows[] = []
-  let all = 0
-  for (const entry of entries) {
-    const at = reader.skip(entry.length)
-    if (metrics !== undefined && !metrics.has(entry.metric)) continue
-    const times = groups.times(entry.group)
-    all += times.starts.length
-    if (all > allWindowsMax) throw corrupt(`a tier row of more than ${allWindowsMax} windows`)
-    const part = new ByteReader(reader.bytes, at, at + entry.length)
-    windows.push(readSeries(part, entry, times, state))
-    if (part.at !== part.end) throw corrupt(`${part.end - part.at} bytes behind the end of a series`)
-  }
-  if (reader.at !== reader.end) throw corrupt(`${reader.end - reader.at} bytes behind the end of a tier row`)
-  return windows
+  return decodeTierRows([bytes], metrics)
 }
 
-/** Sets of times; each is decoded when it is first asked for. */
-class TimeGroups {
-  readonly #parts: (ByteReader | WindowTimes)[] = []
-  readonly #read: (part: ByteReader) => WindowTimes
-
-  constructor (reader: ByteReader, widthUs: number, rowStart: number, state: DecodeState) {
-    const count = reader.varint()
-    if (count > seriesMax) throw corrupt(`${count} sets of times`)
-    for (let i = 0; i < count; i++) this.#parts.push(reader.part())
-    this.#read = part => readWindowTimes(part, widthUs, rowStart, state)
+/**
+ * The windows in all rows of one kind of a device, as `joinWindows` of each row's windows would give them. Rows that follow one another
+ * in time, as a scan yields them, are read fastest. Throws `corrupt_data` and `format_newer`.
+ * @param rowsMost how many rows may come: room is made for them
+ */
+export function decodeTierRows (rows: Iterable<Uint8Array>, metrics?: ReadonlySet<string>, rowsMost = 1): TierWindows {
+  const row = new RowReader(RowKind.windows, metrics)
+  const times = new SharedTimes(row)
+  const scratch = new NumberScratch()
+  const gathered = new Map<string, GatheredSeries>()
+  let entries: readonly DirectoryEntry[] = []
+  let bySeries: GatheredSeries[] = []
+  let left = rowsMost
+  for (const bytes of rows) {
+    row.open(bytes)
+    times.next()
+    if (row.entries !== entries) {
+      entries = row.entries
+      bySeries = row.wanted.map(i => gatheredOf(gathered, entries[i], Math.max(1, left), scratch))
+    }
+    left--
+    let all = 0
+    for (let k = 0; k < bySeries.length; k++) {
+      const series = row.wanted[k]
+      const own = times.of(entries[series].group)
+      all += own.count
+      if (all > allWindowsMax) throw corrupt(`a tier row of more than ${allWindowsMax} windows`)
+      const part = row.series(series)
+      bySeries[k].add(part, own, row.state)
+      assertRead(part)
+    }
   }
-
-  times (group: number): WindowTimes {
-    const part = this.#parts[group] as ByteReader | WindowTimes | undefined
-    if (part === undefined) throw corrupt(`no set of times ${group}`)
-    if (!(part instanceof ByteReader)) return part
-    const times = this.#read(part)
-    if (part.at !== part.end) throw corrupt(`${part.end - part.at} bytes behind the end of times`)
-    this.#parts[group] = times
-    return times
-  }
+  return [...gathered.values()].map(series => series.finish()).sort(compareSeries)
 }
 
-function readSeries (reader: ByteReader, { metric, type }: DirectoryEntry, times: WindowTimes, state: DecodeState): SeriesWindows {
-  if (type === 'number') return readNumberColumns(reader, metric, times, state)
-  return type === 'boolean' ? readBooleanColumns(reader, metric, times, state) : readStringColumns(reader, metric, times, state)
+function gatheredOf (gathered: Map<string, GatheredSeries>, entry: DirectoryEntry, rowsLeft: number, scratch: NumberScratch): GatheredSeries {
+  const key = `${entry.type} ${entry.metric}`
+  let series = gathered.get(key)
+  if (series === undefined) gathered.set(key, series = gatherSeries(entry, rowsLeft, scratch))
+  return series
+}
+
+/** The sets of times of a row; each is decoded when it is first asked for. */
+class SharedTimes {
+  readonly #row: RowReader
+  readonly #times: { readonly scratch: TimesScratch, row: number }[] = []
+  #number = 0
+
+  constructor (row: RowReader) {
+    this.#row = row
+  }
+
+  /** Another row was opened. */
+  next (): void { this.#number++ }
+
+  of (group: number): TimesScratch {
+    const { widthUs, rowStart, shared, state } = this.#row
+    if (group >= shared) throw corrupt(`no set of times ${group}`)
+    while (this.#times.length <= group) this.#times.push({ scratch: new TimesScratch(), row: 0 })
+    const times = this.#times[group]
+    if (times.row !== this.#number) {
+      const part = this.#row.part(group)
+      times.scratch.read(part, widthUs, rowStart, state)
+      assertRead(part)
+      times.row = this.#number
+    }
+    return times.scratch
+  }
 }

@@ -1,29 +1,27 @@
 /** Rows of sketches to bytes and back. Equal sketches are equal bytes, in whatever order they were made. Pure. FORMAT.md, "Sketches". */
 import { chunkPointsMax, corrupt, tooLarge } from '../columns/bounds.js'
-import { ByteReader, ByteWriter } from '../columns/bytes.js'
-import { EncodeScratch, type DecodeState, type EncodeSettings } from '../columns/sequence.js'
+import { ByteWriter, type ByteReader } from '../columns/bytes.js'
+import { EncodeScratch, type EncodeSettings } from '../columns/sequence.js'
 import { readNumbers, writeNumbers } from '../columns/numbers.js'
-import { readDirectory, seriesMax, writeDirectory } from './directory.js'
-import { ColumnsWriter, mapRows, readColumnsOf } from './integer-columns.js'
-import { openRow, RowKind, writeRow } from './row-frame.js'
+import { seriesMax } from './directory.js'
+import { ColumnScratch, ColumnsWriter, mapRows } from './integer-columns.js'
+import { RowKind, writeRow } from './row-frame.js'
+import { assertRead, RowReader, writeParts } from './row-parts.js'
 import { binsMax, Sketch, type Bins } from './sketch.js'
-import type { SeriesSketches, SketchWindows } from './sketch-fold.js'
+import { joinSketches, type SeriesSketches, type SketchWindows } from './sketch-fold.js'
 import { windowsMax } from './time-columns.js'
 
 /** All sketches of a row; as `encodeTierRow`. */
 export function encodeSketchRow (windows: SketchWindows, widthUs: number, rowStart: number): Uint8Array {
   const series = windows.filter(({ starts }) => starts.length > 0).sort((a, b) => a.metric < b.metric ? -1 : 1)
   if (series.length > seriesMax) throw tooLarge(`a row of ${series.length} sketched series; ${seriesMax} is the most`)
-  return writeRow(RowKind.sketches, series.reduce((sum, { starts }) => sum + starts.length, 0), (writer, settings) => {
-    writer.varint(widthUs)
-    writer.signed(rowStart)
+  return writeRow(RowKind.sketches, series.reduce((sum, { starts }) => sum + starts.length, 0), widthUs, (writer, settings) => {
     const bodies = series.map(own => {
       const body = new ByteWriter(256)
       writeSketches(body, own, widthUs, rowStart, settings)
       return body
     })
-    writeDirectory(writer, series.map(({ metric }, i) => ({ metric, type: 'number', group: 0, length: bodies[i].length })))
-    for (const body of bodies) writer.raw(body.bytes.subarray(0, body.length))
+    writeParts(writer, widthUs, rowStart, series.map(({ metric }) => ({ metric, type: 'number', group: 0 })), [], bodies)
   })
 }
 
@@ -68,27 +66,48 @@ function binCounts (bins: Bins): number[] {
 
 /** The sketches in a row; with `metrics`, those only. Throws `corrupt_data` and `format_newer`. */
 export function decodeSketchRow (bytes: Uint8Array, metrics?: ReadonlySet<string>): SketchWindows {
-  const { reader, state } = openRow(bytes, RowKind.sketches)
-  const widthUs = reader.varint()
-  const rowStart = reader.signed()
-  const windows: SeriesSketches[] = []
-  const budget = { bins: chunkPointsMax }
-  for (const { metric, length } of readDirectory(reader)) {
-    const at = reader.skip(length)
-    if (metrics !== undefined && !metrics.has(metric)) continue
-    const part = new ByteReader(reader.bytes, at, at + length)
-    windows.push(readSketches(part, metric, widthUs, rowStart, budget, state))
-    if (part.at !== part.end) throw corrupt(`${part.end - part.at} bytes behind the end of a series`)
-  }
-  if (reader.at !== reader.end) throw corrupt(`${reader.end - reader.at} bytes behind the end of a row`)
-  return windows
+  return decodeSketchRows([bytes], metrics)
 }
 
-function readSketches (reader: ByteReader, metric: string, widthUs: number, rowStart: number, budget: { bins: number }, state: DecodeState): SeriesSketches {
+/** The sketches in all rows of one kind of a device, as `joinSketches` of each row's would give them. Throws `corrupt_data` and `format_newer`. */
+export function decodeSketchRows (rows: Iterable<Uint8Array>, metrics?: ReadonlySet<string>): SketchWindows {
+  const row = new RowReader(RowKind.sketches, metrics)
+  const scratch = new SketchScratch()
+  const parts: SeriesSketches[] = []
+  for (const bytes of rows) {
+    row.open(bytes)
+    if (row.shared !== 0) throw corrupt('times in a row of sketches')
+    const budget = { bins: chunkPointsMax }
+    for (const series of row.wanted) {
+      const part = row.series(series)
+      parts.push(readSketches(part, row.entries[series].metric, row, budget, scratch))
+      assertRead(part)
+    }
+  }
+  return joinSketches([parts])
+}
+
+class SketchScratch {
+  readonly columns = new ColumnScratch()
+  readonly bins = new ColumnScratch()
+  mins = new Float64Array(0)
+  maxs = new Float64Array(0)
+
+  reserve (count: number): void {
+    if (this.mins.length >= count) return
+    this.mins = new Float64Array(2 * count)
+    this.maxs = new Float64Array(2 * count)
+  }
+}
+
+const noCounts = new Float64Array(0)
+
+function readSketches (reader: ByteReader, metric: string, { widthUs, rowStart, state }: RowReader, budget: { bins: number }, scratch: SketchScratch): SeriesSketches {
   const count = reader.varint()
   if (count === 0 || count > windowsMax) throw corrupt(`${count} sketches at byte ${reader.at}`)
-  const columns = readColumnsOf(reader, 9, count, state).map(({ values }) => values)
-  const [starts, positives, positiveKeys, negatives, negativeKeys, zeros, positiveInfinities, negativeInfinities, nans] = columns
+  const columns = scratch.columns.read(reader, 9, count, state).map(({ values }) => values)
+  const starts = columns[0].slice(0, count)
+  const [, positives, positiveKeys, negatives, negativeKeys, zeros, positiveInfinities, negativeInfinities, nans] = columns
   let total = 0
   for (let i = 0; i < count; i++) {
     starts[i] = i === 0 ? rowStart + starts[i] * widthUs : starts[i - 1] + (1 + starts[i]) * widthUs
@@ -98,9 +117,9 @@ function readSketches (reader: ByteReader, metric: string, widthUs: number, rowS
     total += positives[i] + negatives[i]
   }
   if ((budget.bins -= total) < 0) throw corrupt(`sketches of more than ${chunkPointsMax} bins`)
-  const counts = total === 0 ? new Float64Array(0) : readColumnsOf(reader, 1, total, state)[0].values
-  const mins = new Float64Array(count)
-  const maxs = new Float64Array(count)
+  const counts = total === 0 ? noCounts : scratch.bins.read(reader, 1, total, state)[0].values
+  scratch.reserve(count)
+  const { mins, maxs } = scratch
   readNumbers(reader, count, 0, count, state, mins, 0)
   readNumbers(reader, count, 0, count, state, maxs, 0)
   let next = 0

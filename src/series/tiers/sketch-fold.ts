@@ -65,7 +65,36 @@ export class SketchFolder {
 
 /** Sketches of several parts whose points are disjoint: those of equal start are merged. Exactly the sketch of all points. */
 export function joinSketches (parts: readonly SketchWindows[]): SketchWindows {
-  return parts.length === 1 ? parts[0] : regroup(parts.flat(), start => start)
+  const byName = new Map<string, SeriesSketches[]>()
+  for (const part of parts) {
+    for (const series of part) {
+      const list = byName.get(series.metric)
+      if (list === undefined) byName.set(series.metric, [series])
+      else list.push(series)
+    }
+  }
+  return [...byName.values()].flatMap(list => list.length === 1 ? list : inOrder(list) ? concatenated(list) : regroup(list, start => start)).sort(byMetric)
+}
+
+/** Does each part begin behind the one before? */
+function inOrder (parts: SketchWindows): boolean {
+  let last = -Infinity
+  for (const { starts } of parts) {
+    if (starts.length === 0) continue
+    if (starts[0] <= last) return false
+    last = starts[starts.length - 1]
+  }
+  return true
+}
+
+function concatenated (parts: SketchWindows): SeriesSketches {
+  const starts = new Float64Array(parts.reduce((sum, part) => sum + part.starts.length, 0))
+  let at = 0
+  for (const part of parts) {
+    starts.set(part.starts, at)
+    at += part.starts.length
+  }
+  return { metric: parts[0].metric, starts, sketches: parts.flatMap(({ sketches }) => sketches) }
 }
 
 /** To windows of `widthUs`, a multiple of their width, that begin at multiples of it plus `offsetUs`. Exactly the sketch of all points. */

@@ -19,7 +19,7 @@ export function sliceSeries (series: SeriesWindows, from: number, to: number): S
 
 /** One series' windows of several parts, ascending by start, then by the time of their first point. */
 export function concatWindows (parts: readonly SeriesWindows[]): SeriesWindows {
-  const joined = mapColumns(parts[0], (name, values) => {
+  const joined = parts.length === 1 ? parts[0] : mapColumns(parts[0], (name, values) => {
     if (Array.isArray(values)) return parts.flatMap(part => part[name] as unknown as unknown[])
     const all = parts.map(part => part[name] as unknown as Float64Array)
     let length = 0

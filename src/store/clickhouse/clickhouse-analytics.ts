@@ -4,8 +4,8 @@
  * number of times; reads say FINAL.
  */
 import type { Clock } from '../../core/clock.js'
-import { usPerDay, usPerSecond } from '../../core/reading.js'
-import type { AnalyticsCount, AnalyticsDevice, AnalyticsHours, AnalyticsPoint, AnalyticsStore } from '../analytics-store.js'
+import { usPerSecond } from '../../core/reading.js'
+import type { AnalyticsCount, AnalyticsDevice, AnalyticsHours, AnalyticsPoint, AnalyticsStore, DeviceName } from '../analytics-store.js'
 import type { DependencyStatus, Watched } from '../dependency-status.js'
 import type { MigrateResult } from '../migration-files.js'
 import type { Erasure } from '../small-stores.js'
@@ -42,8 +42,8 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
   /** Makes the schema where it is not there yet; safe to repeat, and for several nodes at once. */
   async migrate (): Promise<MigrateResult> { return await this.connection.migrate() }
 
-  async insertPoints (points: readonly AnalyticsPoint[]): Promise<void> {
-    const rows = new PointRows(this.#nowS)
+  async insertPoints (points: readonly AnalyticsPoint[], writtenUs = this.#clock.nowUs()): Promise<void> {
+    const rows = new PointRows(Math.floor(writtenUs / usPerSecond))
     let count = 0
     for (const point of points) {
       rows.add(point)
@@ -64,12 +64,13 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
     }
     for (const bucket of buckets) {
       const present = new Set<string>()
-      for (const series of bucket.windows) {
+      for (const [at, series] of bucket.windows.entries()) {
+        // A metric's types go in one insert, which is seen as one: an hour never has the one without the other.
+        if (series.metric !== bucket.windows[at - 1]?.metric) await flush(insertBytesMax)
         for (let i = 0; i < series.starts.length; i++) {
           present.add(seriesKey(series.metric, series.type, series.starts[i]))
           rows.add(bucket, series, i)
         }
-        await flush(insertBytesMax)
       }
       for (const { metric, type, hour } of stale.of(bucket)) {
         if (!present.has(seriesKey(metric, type, hour))) rows.addDeleted(bucket, metric, type, hour)
@@ -118,11 +119,23 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
     for (const table of ['points', 'tiers_1h']) await this.#deleteWhere(table, where, params)
   }
 
+  async devicesWrittenBefore (tenant: string | null, writtenUs: number, after: DeviceName | null, limit: number): Promise<readonly DeviceName[]> {
+    const { database } = this.connection
+    const where = `written < toDateTime({before:UInt32}, 'UTC')${tenant === null ? '' : ' AND tenant = {tenant:String}'}${after === null ? '' : ' AND (tenant, device) > ({afterTenant:String}, {afterDevice:String})'}`
+    const found = ['points', 'tiers_1h'].map(table => `SELECT toString(tenant) AS tenant, device FROM ${database}.${table} FINAL WHERE ${where}`)
+    return await this.connection.query<DeviceName>(`SELECT DISTINCT tenant, device FROM (${found.join(' UNION ALL ')}) ORDER BY tenant, device LIMIT {limit:UInt32}`, {
+      before: Math.floor(writtenUs / usPerSecond), limit,
+      ...(tenant === null ? {} : { tenant }),
+      ...(after === null ? {} : { afterTenant: after.tenant, afterDevice: after.device })
+    }, { settings: { do_not_merge_across_partitions_select_final: 1 } })
+  }
+
   async dropExpired (pointsBeforeUs: number, hoursBeforeUs: number): Promise<number> {
     let dropped = 0
     // A month or year is over when the next one has begun before the time; partitions are numbers (202611, 2026).
     const month = new Date(pointsBeforeUs / 1000)
-    const bounds = { points: month.getUTCFullYear() * 100 + month.getUTCMonth() + 1, tiers_1h: new Date(hoursBeforeUs / 1000).getUTCFullYear() }
+    const months = month.getUTCFullYear() * 100 + month.getUTCMonth() + 1
+    const bounds = { points: months, hour_marks: months, tiers_1h: new Date(hoursBeforeUs / 1000).getUTCFullYear() }
     for (const [table, bound] of Object.entries(bounds)) {
       const found = await this.connection.query<{ partition: string }>(
         'SELECT DISTINCT partition FROM system.parts WHERE database = {database:String} AND table = {table:String} AND active AND toUInt32OrZero(partition) < {bound:UInt32}',
@@ -159,6 +172,3 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
 
   get #nowS (): number { return Math.floor(this.#clock.nowUs() / usPerSecond) }
 }
-
-/** Room between a rebuild's start and what it takes for old: an insert in flight may be as old, and clocks differ. */
-export const rebuildMarginUs = usPerDay / 288

@@ -1,24 +1,19 @@
 /** Windows of an hour as rows of the `tiers_1h` table. Pure. */
 import { usPerSecond, type ValueType } from '../../core/reading.js'
-import type { Bucket } from '../../series/partition-plan.js'
+import type { AnalyticsHours } from '../analytics-store.js'
 import type { SeriesWindows } from '../../series/tiers/windows.js'
 import { valueTypes } from './point-rows.js'
 import { RowBuffer } from './row-buffer.js'
 
 export const hourColumns = [
   'tenant', 'metric', 'device', 'hour', 'type', 'bucket_start', 'bucket_minutes', 'count', 'sum', 'min', 'max', 'first', 'last', 'first_ts', 'last_ts', 'm2', 'increase', 'area',
-  'changes', 'true_us', 'first_string', 'last_string', 'version', 'is_deleted', 'written'
+  'changes', 'true_us', 'first_string', 'last_string', 'version', 'is_deleted', 'written', 'read_at', 'whole'
 ] as const
 
-/** 20 numbers of at most 8 bytes, and the lengths of five texts. */
-const fixedBytesMax = 20 * 8 + 5 * 5
+/** 22 numbers of at most 8 bytes, and the lengths of five texts. */
+const fixedBytesMax = 22 * 8 + 5 * 5
 
-export interface HourOwner {
-  readonly tenant: string
-  readonly device: string
-  readonly bucket: Bucket
-  readonly version: number
-}
+export type HourOwner = Omit<AnalyticsHours, 'windows'>
 
 interface HourValues {
   readonly count: number
@@ -65,7 +60,7 @@ export class HourRows {
 
   take (): Buffer { return this.#rows.take() }
 
-  #row ({ tenant, device, bucket, version }: HourOwner, metric: string, type: ValueType, hour: number, values: HourValues, isDeleted: boolean): void {
+  #row ({ tenant, device, bucket, version, complete }: HourOwner, metric: string, type: ValueType, hour: number, values: HourValues, isDeleted: boolean): void {
     const rows = this.#rows
     rows.reserve(fixedBytesMax, tenant.length + metric.length + device.length + values.firstString.length + values.lastString.length)
     rows.text(tenant)
@@ -87,6 +82,8 @@ export class HourRows {
     rows.uint64(version)
     rows.byte(isDeleted ? 1 : 0)
     rows.uint32(this.#writtenS)
+    rows.uint32(Math.max(0, Math.floor((complete?.readAt ?? 0) / usPerSecond)))
+    rows.byte(complete?.isWhole(hour) === true ? 1 : 0)
   }
 }
 
