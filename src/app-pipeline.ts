@@ -56,6 +56,8 @@ export interface Pipeline {
   readonly sealer: Sealer
   readonly keeper: JournalKeeper
   readonly pressureControl: PressureControl
+  /** null where rows are kept by the tenant's settings of now, whatever they were written under. */
+  readonly retentionRewrite: RetentionRewrite | null
   /** null where the backend has no hot state. */
   readonly hotFollower: HotFollower | null
   /** null: analytics is off. */
@@ -86,7 +88,8 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     lateAfterMs: config.mergeAfterMs / 4,
     slabsPerTaskMax,
     takeStamps: count => journal.takeStamps(count),
-    onLate: buckets => { sealer.noteLate(buckets) }
+    onLate: buckets => { sealer.noteLate(buckets) },
+    onGrowing: buckets => { sealer.noteGrowing(buckets) }
   })
   const sealStamps = new PendingStamps(journal)
   const sealPool = new SealPool({ store: spec, threads: config.sealThreads })
@@ -116,6 +119,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
       planKeeper.note(result.loads)
       merger.notePacked(packer.cursor)
       if (result.late !== undefined) sealer.noteLate(result.late)
+      if (result.growing !== undefined) sealer.noteGrowing(result.growing)
       if (result.lateSlabs !== undefined) merger.noteLate(result.lateSlabs)
       for (const [key, count] of result.refused) {
         const [tenant, reason] = key.split('\0')
@@ -154,10 +158,8 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
     close: async () => { await merger.close() }
   })
   await lifecycle.open({ name: 'sealer', open: async () => { sealer.open() }, close: async () => { await sealer.close() } })
-  if (parts.sealers !== null) {
-    const rewrite = new RetentionRewrite({ store, owner: parts.sealers.bootId, takeStamp: () => journal.takeStamps(1), clock, log })
-    await lifecycle.open({ name: 'retention rewrite', open: async () => { rewrite.open() }, close: async () => { await rewrite.close() } })
-  }
+  const retentionRewrite = parts.sealers === null ? null : new RetentionRewrite({ store, owner: parts.sealers.bootId, takeStamp: () => journal.takeStamps(1), clock, log })
+  if (retentionRewrite !== null) await lifecycle.open({ name: 'retention rewrite', open: async () => { retentionRewrite.open() }, close: async () => { await retentionRewrite.close() } })
   await lifecycle.open({ name: 'pressure', open: async () => { pressureControl.open() }, close: async () => { pressureControl.close() } })
-  return { packer, merger, planKeeper, sealer, keeper, pressureControl, hotFollower, analytics }
+  return { packer, merger, planKeeper, sealer, retentionRewrite, keeper, pressureControl, hotFollower, analytics }
 }

@@ -162,6 +162,8 @@ export interface MetricParts {
   readonly planKeeper: HasStats
   /** Absent in tests of other parts. */
   readonly sealer?: HasStats
+  /** Absent or null: nothing has to be rewritten for a longer retention. */
+  readonly retentionRewrite?: HasStats | null
   /** Absent in tests of other parts. */
   readonly live?: HasStats & { readonly nodeStats: object | null }
   /** Absent in tests of other parts. */
@@ -202,6 +204,8 @@ export function createMetrics (parts: MetricParts, options: { readonly processMe
   metrics.stats('pressure_control', () => parts.pressureControl.stats)
   const { sealer } = parts
   if (sealer !== undefined) metrics.stats('sealer', () => sealer.stats, { gauges: ['waiting', 'dueBuckets', 'claims', 'lagSeconds'] })
+  const { retentionRewrite } = parts
+  if (retentionRewrite !== undefined && retentionRewrite !== null) metrics.stats('retention_rewrite', () => retentionRewrite.stats)
   const { live } = parts
   if (live !== undefined) metrics.stats('live', () => live.stats, { gauges: ['subscribers'] })
   if (live !== undefined && live.nodeStats !== null) metrics.stats('live_nodes', () => live.nodeStats as object, { gauges: ['nodes'] })

@@ -98,6 +98,8 @@ export interface PackResult {
   readonly late?: readonly BucketName[]
   /** Its slabs of readings that came late (`lateMinutes`) are to be merged early: accept stamp and mark of the slice. Absent: none. */
   readonly lateSlabs?: { readonly stamp: number, readonly mark: number }
+  /** Buckets that are open, wide, and hold many chunks by now: the sealer may take in what is there. Absent: none. */
+  readonly growing?: readonly BucketName[]
   /** Damaged records that were passed over: `segment path` and position. */
   readonly damaged: readonly { readonly path: string, readonly position: number }[]
   /** Readings that are watched, where there were any. */
@@ -168,6 +170,7 @@ export interface MergeTask {
 export interface MergeResult {
   /** As of a pack. */
   readonly late?: readonly BucketName[]
+  readonly growing?: readonly BucketName[]
   readonly slabs: number
   readonly chunkRows: number
   readonly readings: number

@@ -56,6 +56,8 @@ export interface ScanTask {
   readonly tenant: string
   readonly retentionDays: readonly number[]
   readonly shards: readonly number[]
+  /** Event time, µs: buckets that end by then. Of the others no key is listed. */
+  readonly endBefore: number
   /** Buckets given at most; the shard in which that was reached counts as scanned in part. */
   readonly bucketsMax: number
   /** Time after which no further shard is begun, ms. */

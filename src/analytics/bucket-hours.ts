@@ -5,15 +5,16 @@ import { decodeTierRow, joinWindows, type TierWindows } from '../series/tiers/in
 import type { AnalyticsHours } from '../store/analytics-store.js'
 import type { Store } from '../store/store.js'
 import { tierClasses, type Tenant } from '../tenancy/model.js'
+import { completeAt, readAfter } from './complete-hours.js'
 
 export interface BucketOf { readonly tenant: string, readonly device: string, readonly bucket: Bucket }
 
 /** Tenants are remembered for its own life, which is one task. */
 export class BucketHours {
-  readonly #store: Pick<Store, 'tiers' | 'getTenant'>
+  readonly #store: Pick<Store, 'tiers' | 'getTenant' | 'getPlan'>
   readonly #tenants = new Map<string, Promise<Tenant | null>>()
 
-  constructor (store: Pick<Store, 'tiers' | 'getTenant'>) {
+  constructor (store: Pick<Store, 'tiers' | 'getTenant' | 'getPlan'>) {
     this.#store = store
   }
 
@@ -36,6 +37,8 @@ export class BucketHours {
       parts.push(decodeTierRow(row.bytes))
       version = Math.min(version, row.sequence)
     }
-    return { tenant, device, bucket, version: parts.length === 0 ? emptyVersion : version, windows: joinWindows(parts) }
+    if (parts.length === 0) return { tenant, device, bucket, version: emptyVersion, windows: [] }
+    const { plan } = await this.#store.getPlan(tenant, device)
+    return { tenant, device, bucket, version, windows: joinWindows(parts), complete: completeAt(plan, bucket, readAfter(version)) }
   }
 }

@@ -13,6 +13,7 @@ export interface PointBatchLimits {
 export class PointBatch {
   readonly #analytics: Pick<AnalyticsStore, 'insertPoints'>
   readonly #limits: PointBatchLimits
+  readonly #writtenUs: number | undefined
   #points: AnalyticsPoint[] = []
   #textChars = 0
   /** The last entry whose every point was added, and the last whose every point is in. */
@@ -24,8 +25,9 @@ export class PointBatch {
   readonly stats = { points: 0, inserts: 0, entries: 0 }
   #entriesAdded = 0
 
-  /** @param start where the cursor stands. */
-  constructor (analytics: Pick<AnalyticsStore, 'insertPoints'>, limits: PointBatchLimits, start: number) {
+  /** @param start where the cursor stands. @param writtenUs as of `insertPoints` */
+  constructor (analytics: Pick<AnalyticsStore, 'insertPoints'>, limits: PointBatchLimits, start: number, writtenUs?: number) {
+    this.#writtenUs = writtenUs
     this.#analytics = analytics
     this.#limits = limits
     this.#added = start
@@ -61,7 +63,7 @@ export class PointBatch {
 
   async flush (): Promise<void> {
     if (this.#points.length > 0) {
-      await this.#analytics.insertPoints(this.#points)
+      await this.#analytics.insertPoints(this.#points, this.#writtenUs)
       this.stats.points += this.#points.length
       this.stats.inserts++
       this.#points = []

@@ -5,16 +5,18 @@
  */
 import { TwinfoldError } from '../core/errors.js'
 import { timestampUsMax } from '../core/limits.js'
-import { usPerDay } from '../core/reading.js'
+import { usPerDay, usPerMinute, usPerSecond } from '../core/reading.js'
 import { journalColumnName } from '../series/merge.js'
 import type { Bucket } from '../series/partition-plan.js'
 import { decodeTierRow, joinWindows, type TierWindows } from '../series/tiers/index.js'
 import type { AnalyticsHours, AnalyticsStore } from '../store/analytics-store.js'
 import { readReadings } from '../store/read-readings.js'
+import type { Span } from '../store/spans.js'
 import type { Store } from '../store/store.js'
 import { retentionDaysAt, tierClasses, tierDaysAt, type Tenant } from '../tenancy/model.js'
 import type { RebuildResult, RebuildTask } from '../../workers/project-protocol.js'
 import { pointsOf } from './chunk-points.js'
+import { completeAt, readAfter, unsealedSpans } from './complete-hours.js'
 import { withoutErasedHours } from './erased-windows.js'
 import { PointBatch, type PointBatchLimits } from './point-batch.js'
 
@@ -25,6 +27,8 @@ export interface RebuildTaskOptions {
   readonly nowUs: () => number
 }
 
+/** More than the margin of fleet-cover.ts. */
+const settleUs = 5 * usPerSecond
 /** Buckets that go into one insert. */
 const bucketsAtOnce = 200
 const damagedTold = 20
@@ -36,7 +40,10 @@ export async function runRebuildTask (task: RebuildTask, options: RebuildTaskOpt
   const totals = { points: 0, hours: 0 }
   const damaged: string[] = []
   if (tenant === null) return { kind: 'rebuild', ...totals, damaged }
-  const batch = new PointBatch(analytics, limits, 0)
+  // What became visible since the rebuild began is brought over by the projection as well, which says when.
+  const batch = new PointBatch(analytics, limits, 0, task.startedUs)
+  // Hours that are read so soon after the begin could not be told from earlier ones.
+  await new Promise(resolve => { setTimeout(resolve, Math.max(0, task.startedUs + settleUs - options.nowUs()) / 1000) })
   for (const device of task.devices) {
     try {
       totals.points += await addPoints(tenant, device, options, batch)
@@ -69,12 +76,18 @@ async function addPoints (tenant: Tenant, device: string, { store, nowUs }: Rebu
 async function addHours (tenant: Tenant, device: string, { store, analytics, nowUs }: RebuildTaskOptions): Promise<number> {
   const now = nowUs()
   const erased = await store.erasedParts(tenant.id, device)
+  const { plan } = await store.getPlan(tenant.id, device)
+  const unsealed = await unsealedSpans(store.raw, { tenant: tenant.id, device, retentionDays: [...new Set(tenant.retention.map(({ days }) => days))] })
+  // Where nothing is unsealed, the rows that are read from here on are those of now, however old their seals are.
+  const readAt = (bucket: Bucket, version: number): number => meetsBucket(unsealed, bucket) ? readAfter(version) : now
   const range = { tenant: tenant.id, device, retentionDays: tierClasses(tenant, '1h') }
   const buckets = new Map<string, { readonly bucket: Bucket, version: number, readonly parts: TierWindows[] }>()
   let hours = 0
   const flush = async (): Promise<void> => {
     const joined = [...buckets.values()].map(({ bucket, version, parts }): AnalyticsHours =>
-      ({ tenant: tenant.id, device, bucket, version, windows: withoutErasedHours(joinWindows(parts), version, erased) }))
+      ({
+        tenant: tenant.id, device, bucket, version, windows: withoutErasedHours(joinWindows(parts), { bucket, version }, erased), complete: completeAt(plan, bucket, readAt(bucket, version))
+      }))
     buckets.clear()
     hours += joined.reduce((sum, { windows }) => sum + windows.reduce((count, { starts }) => count + starts.length, 0), 0)
     await analytics.replaceHours(joined)
@@ -93,4 +106,8 @@ async function addHours (tenant: Tenant, device: string, { store, analytics, now
   }
   if (buckets.size > 0) await flush()
   return hours
+}
+
+function meetsBucket (spans: readonly Span[], { start, widthMinutes }: Bucket): boolean {
+  return spans.some(({ fromTs, toTs }) => fromTs < start + widthMinutes * usPerMinute && toTs > start)
 }

@@ -8,7 +8,8 @@ import type { BucketName } from '../../workers/seal-protocol.js'
 
 /** Buckets told of a slice; of more, the sweep finds the rest. */
 const bucketsMax = 10_000
-const narrowMinutesMax = 60
+/** Wider buckets end once a day or less. */
+export const narrowMinutesMax = 60
 
 export function lateBuckets (chunks: readonly Pick<DeviceChunkRow, 'tenant' | 'device' | 'bucket'>[], nowUs: number): BucketName[] {
   const late = new Map<string, BucketName>()

@@ -12,6 +12,7 @@ import type { RetentionClass, SlabRow } from '../store/raw-store.js'
 import type { Store } from '../store/store.js'
 import type { MergeResult, MergeTask } from '../../workers/protocol.js'
 import type { BucketName } from '../../workers/seal-protocol.js'
+import { GrowthCounter } from './growth-counter.js'
 import { groupSlice, orderByDevice, type GroupedSlice } from './group.js'
 import { lateBuckets } from './late-buckets.js'
 import { PointType, SliceTable } from './slice-table.js'
@@ -42,6 +43,7 @@ export interface SlabMergeOptions {
 export class SlabMerge {
   readonly #options: SlabMergeOptions
   readonly #table = new SliceTable()
+  readonly #growth = new GrowthCounter()
   #lastSequence = 0
 
   constructor (options: SlabMergeOptions) {
@@ -53,6 +55,7 @@ export class SlabMerge {
     const start = monotonicMs()
     const result = { slabs: 0, chunkRows: 0, readings: 0 }
     const late: BucketName[] = []
+    const growing: BucketName[] = []
     let group: StoredSlab[] = []
     let groupBytes = 0
     let written = 0
@@ -65,6 +68,7 @@ export class SlabMerge {
       const outbox = { journalId: group[0].slice.journalId, stream: 'merge', sequence: this.#lastSequence } as const
       await store.raw.replaceSlabs(group, { chunks, slabs: [], seen: [], outbox })
       late.push(...lateBuckets(chunks, this.#options.nowUs()))
+      growing.push(...this.#growth.note(chunks, this.#options.nowUs()))
       result.slabs += group.length
       result.chunkRows += chunks.length
       result.readings += this.#table.rows
@@ -77,7 +81,7 @@ export class SlabMerge {
       groupBytes += slab.bytes.length
     }
     await flush()
-    return { ...result, late, cpuMs: monotonicMs() - start }
+    return { ...result, late, growing, cpuMs: monotonicMs() - start }
   }
 
   async #mergeGroup (slabs: readonly StoredSlab[]): Promise<GroupedSlice> {

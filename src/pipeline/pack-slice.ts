@@ -12,6 +12,7 @@ import type { PartitionPlan } from '../series/partition-plan.js'
 import { changeHotGeneration } from '../store/hot-generation.js'
 import type { Store } from '../store/store.js'
 import type { HotResult, HotTask, PackResult, PackTask } from '../../workers/protocol.js'
+import { GrowthCounter } from './growth-counter.js'
 import { denseDevices, groupSlice, orderByDevice, type GroupedSlice } from './group.js'
 import { newestValues } from './hot-newest.js'
 import { HotWriter } from './hot-writer.js'
@@ -36,6 +37,7 @@ export class SlicePacker {
   readonly #decoder: SliceDecoder
   readonly #hot: HotWriter | null
   readonly #live = new LiveReader()
+  readonly #growth = new GrowthCounter()
   readonly #seen = new SeenCache({ devicesMax: 200_000 })
   #seenEpoch = 0
   readonly #plans: TaskLookup<PartitionPlan>
@@ -83,6 +85,7 @@ export class SlicePacker {
       chunkRows: grouped.chunks.length,
       slabRows: grouped.slabs.length,
       late: lateBuckets(grouped.chunks, task.mark.stamp),
+      growing: this.#growth.note(grouped.chunks, task.mark.stamp),
       ...(hasLateSlabs(grouped, task.mark.stamp) ? { lateSlabs: { stamp: task.mark.stamp, mark: task.mark.to } } : {}),
       loads: grouped.chunks.map(row => ({ tenant: row.tenant, device: row.device, bytes: row.bytes.length + 80, rows: 1 })),
       cpuMs,

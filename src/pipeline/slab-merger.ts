@@ -27,6 +27,8 @@ export interface SlabMergerOptions {
   readonly takeStamps?: (count: number) => number
   /** Told of the buckets that merged chunks came into, as far as the sealer wants to know. */
   readonly onLate?: (buckets: NonNullable<MergeResult['late']>) => void
+  /** Told of open buckets that hold much by now. */
+  readonly onGrowing?: (buckets: NonNullable<MergeResult['growing']>) => void
 }
 
 /** How long a merge waits for packing to catch up before it looks again. */
@@ -121,6 +123,7 @@ export class SlabMerger {
         return false
       }
       if (result.late !== undefined) this.#options.onLate?.(result.late)
+      if (result.growing !== undefined) this.#options.onGrowing?.(result.growing)
       this.stats.tasks++
       if (late !== undefined) {
         this.stats.lateTasks++

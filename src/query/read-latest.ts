@@ -13,7 +13,7 @@ import type { HotState, KnownLatest, LatestValue } from '../store/hot-state.js'
 import type { Store } from '../store/store.js'
 import type { LatestQuery, QueryResult } from '../../workers/protocol.js'
 import { bytesOf, formatTime, formatValue } from './format-values.js'
-import { readReadings } from '../store/read-readings.js'
+import { erasedOf, readReadings, type Erased } from '../store/read-readings.js'
 
 /** A change of the generation is seen at the latest then: part of the 500 ms of INVARIANTS 2. */
 const generationLeaseMs = 200
@@ -34,6 +34,11 @@ async function inTime<T> (action: Promise<T>): Promise<T | null> {
   }
 }
 
+/** Is the value gone, by an erasure of the device, of its metric, or of its time? */
+function isErased ({ metric, ts, stamp }: LatestValue, { before, parts }: Erased): boolean {
+  return stamp < before || parts.some(part => stamp < part.stamp && (part.metric ?? metric) === metric && ts >= (part.fromTs ?? -Infinity) && ts < (part.toTs ?? Infinity))
+}
+
 const succeeded = async (action: Promise<void>): Promise<boolean> => await inTime(action.then(() => true)) === true
 
 export class LatestReader {
@@ -49,18 +54,20 @@ export class LatestReader {
   async run (task: LatestQuery, checkpoint: () => void): Promise<QueryResult> {
     const { hot } = this.#store
     if (hot === null) return this.#answer(await this.#fromStore(task, checkpoint), task)
-    let erasedBefore: number
+    let erased: Erased
     let generation: string
     try {
-      [erasedBefore, generation] = await Promise.all([this.#store.erasedBefore(task.tenant, task.device), this.#generation.read()])
+      const [parts, read] = await Promise.all([this.#store.erasedParts(task.tenant, task.device), this.#generation.read()])
+      erased = erasedOf(parts)
+      generation = read
     } catch (error) {
       if (unavailable(error)) return await this.#duringOutage(hot, task, error)
       throw error
     }
     const known = await inTime(hot.getLatest(task.tenant, task.device, generation))
-    if (known?.complete === true && known.values.every(({ stamp }) => stamp >= erasedBefore)) return this.#answer(known.values, task)
+    if (known?.complete === true && !known.values.some(value => isErased(value, erased))) return this.#answer(known.values, task)
     try {
-      return this.#answer(await this.#fromStoreAndFill(hot, task, known, erasedBefore, checkpoint), task)
+      return this.#answer(await this.#fromStoreAndFill(hot, task, known, erased, checkpoint), task)
     } catch (error) {
       if (unavailable(error)) return await this.#duringOutage(hot, task, error)
       throw error
@@ -74,12 +81,13 @@ export class LatestReader {
   }
 
   /** The hot state is filled with all metrics, whichever were asked for; that it is behind or away changes no answer. */
-  async #fromStoreAndFill (hot: HotState, task: LatestQuery, known: KnownLatest | null, erasedBefore: number, checkpoint: () => void): Promise<readonly LatestValue[]> {
+  async #fromStoreAndFill (hot: HotState, task: LatestQuery, known: KnownLatest | null, erased: Erased, checkpoint: () => void): Promise<readonly LatestValue[]> {
     const { tenant, device } = task
     const basis = known?.basis ?? null
     if (basis === null) return await this.#fromStore(task, checkpoint)
-    const erased = known?.values.some(({ stamp }) => stamp < erasedBefore) === true
-    if (erased && !await succeeded(hot.forgetDevice(tenant, device, erasedBefore))) return await this.#fromStore(task, checkpoint)
+    // An erased value would stand against the older ones that are left. All of the device goes, though one metric may be meant: the fill brings it back.
+    const stale = known?.values.some(value => isErased(value, erased)) === true
+    if (stale && !await succeeded(hot.forgetDevice(tenant, device, erased.before))) return await this.#fromStore(task, checkpoint)
     // The basis was taken before the store is read: what happens to the hot state meanwhile shows.
     const values = await this.#fromStore({ ...task, metrics: null }, checkpoint)
     await succeeded(hot.fillLatest({ tenant, device, values }, basis))

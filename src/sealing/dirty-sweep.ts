@@ -1,8 +1,8 @@
 /**
- * Goes round all tenants and this node's shards, slowly, and finds buckets that have head chunks: those whose time has passed, those
- * that grow, and those that nobody told the sealer of (it was restarted, its schedule was full, another node packed them).
+ * Goes round all tenants and this node's shards, slowly, and finds buckets whose time has passed and that have head chunks: those that
+ * nobody told the sealer of, because they were packed while they were open, it was restarted, or its schedule was full.
  *
- * Cost: a scan that finds nothing due is followed by a pause of `idleFactor` times the time it took, so a sweep of an idle
+ * Cost: one jump in the index for every open bucket, and a key for every head chunk of past ones. A scan that finds nothing due is followed by a pause of `idleFactor` times the time it took, so a sweep of an idle
  * installation stays near one percent of a core, however many tenants and shards there are; it takes longer instead.
  */
 import type { Clock } from '../core/clock.js'
@@ -13,7 +13,9 @@ import type { DirtyBucket, ScanResult, ScanTask } from '../../workers/seal-proto
 export interface DirtySweepOptions {
   readonly listTenants: (cursor: string | null, limit: number) => Promise<Page<Tenant>>
   readonly scan: (task: ScanTask) => Promise<ScanResult>
-  /** Told of every bucket that has head chunks; returns whether it is due, or will be soon. */
+  /** Buckets are past that ended by then, µs; asked at every scan. */
+  readonly endBefore: () => number
+  /** Told of every past bucket that has head chunks; returns whether it is due, or will be soon. */
   readonly found: (tenant: Tenant, bucket: DirtyBucket) => boolean
   readonly clock: Clock
   /** Shortest time between the beginnings of two rounds, ms. */
@@ -53,7 +55,7 @@ export class DirtySweep {
 
   /** One scan, in the shards given. Returns false where the round is at its end. Rejects when the store does not answer; the step is then made again. */
   async step (shards: readonly number[]): Promise<boolean> {
-    const { clock, scan, found } = this.#options
+    const { clock, scan, found, endBefore } = this.#options
     if (!this.#inRound) this.#begin(shards)
     const startMs = clock.monotonicMs()
     const tenant = await this.#nextTenant(shards)
@@ -65,7 +67,7 @@ export class DirtySweep {
     }
     const own = new Set(shards)
     const wanted = this.#shards.filter(shard => own.has(shard))
-    const result = await scan({ kind: 'scan', tenant: tenant.id, retentionDays: [...new Set(tenant.retention.map(entry => entry.days))], shards: wanted, bucketsMax, timeMs: scanMs })
+    const result = await scan({ kind: 'scan', tenant: tenant.id, retentionDays: [...new Set(tenant.retention.map(entry => entry.days))], shards: wanted, endBefore: endBefore(), bucketsMax, timeMs: scanMs })
     this.stats.scans++
     this.stats.busyMs += result.cpuMs
     // A shard with more buckets than one answer holds is gone on with in the next round: what is found now is sealed first.

@@ -1,4 +1,8 @@
-/** Finds buckets with head chunks, shard by shard, for the sealer's sweep. Runs in a worker thread: it looks at every key of the head. */
+/**
+ * Finds past buckets with head chunks, shard by shard, for the sealer's sweep. Runs in a worker thread. Cost: a key for every head chunk
+ * of past buckets, which are few, and one jump for every open bucket, whatever it holds.
+ */
+import { usPerMinute } from '../core/reading.js'
 import type { RawStore } from '../store/raw-store.js'
 import type { DirtyBucket, ScanResult, ScanTask } from '../../workers/seal-protocol.js'
 
@@ -23,10 +27,11 @@ export async function scanDirty (task: ScanTask, { raw, monotonicMs, cpuMs }: Sc
 }
 
 /** Slices of one bucket follow one another. Returns whether there were more buckets than may be named. */
-async function scanShard ({ tenant, retentionDays, bucketsMax }: ScanTask, shard: number, raw: ScanTools['raw'], buckets: DirtyBucket[]): Promise<boolean> {
+async function scanShard ({ tenant, retentionDays, bucketsMax, endBefore }: ScanTask, shard: number, raw: ScanTools['raw'], buckets: DirtyBucket[]): Promise<boolean> {
   let last: { device: string, bucket: DirtyBucket['bucket'], slices: number } | null = null
   const add = (): void => { if (last !== null) buckets.push({ tenant, ...last }) }
-  for await (const { device, bucket } of raw.scanDirty(tenant, shard, retentionDays)) {
+  const wanted = ({ start, widthMinutes }: DirtyBucket['bucket']): boolean => start + widthMinutes * usPerMinute <= endBefore
+  for await (const { device, bucket } of raw.scanDirty(tenant, shard, retentionDays, wanted)) {
     if (last !== null && last.device === device && last.bucket.start === bucket.start && last.bucket.widthMinutes === bucket.widthMinutes) {
       last.slices++
       continue

@@ -4,8 +4,8 @@
  * this one is gone. A bucket that fails is tried again with a growing pause and does not hold up the others.
  *
  * Due are: buckets whose time has passed; late points, gathered for `gatherMs` (a bucket that was sealed a moment ago waits a
- * little longer, and late points are in the tiers within two minutes all the same); buckets that grow, when as much has come
- * as is sealed already; and what was asked for (`seal-requests.ts`).
+ * little longer, and late points are in the tiers within two minutes all the same); open buckets of which the packers say that they
+ * have grown; and what was asked for (`seal-requests.ts`).
  *
  * Sealing yields to packing: while senders are slowed nothing is begun, unless the oldest bucket is overdue by half the alert time.
  */
@@ -58,8 +58,6 @@ const requestsEveryMs = 15_000
 const sweepRoundFactor = 1.5
 const entriesMax = 100_000
 const rememberedMax = 20_000
-/** A bucket that grows is sealed when so many slices have come, and as many as came before. */
-const growingSlicesMin = 64
 /** A bucket sealed less than this ago gathers late points this many times as long. */
 const againUs = 300e6
 const againFactor = 3
@@ -87,8 +85,6 @@ export class Sealer {
   readonly #running = new Set<Promise<void>>()
   /** When a bucket was sealed last, µs. */
   readonly #sealedAt = new LRUCache<string, number>({ max: rememberedMax })
-  /** Slices that went into growing buckets so far. */
-  readonly #grown = new LRUCache<string, number>({ max: rememberedMax })
   readonly #leftAlone = new LRUCache<string, true>({ max: rememberedMax, ttl: damagedPauseMs })
   /** Late buckets of other nodes' shards, told to them through the store. */
   readonly #foreign = new Map<string, BucketName>()
@@ -110,6 +106,7 @@ export class Sealer {
     this.#sweep = new DirtySweep({
       listTenants: async (cursor, limit) => await store.listTenants(cursor, limit),
       scan: async task => await pool.scan(task),
+      endBefore: () => clock.nowUs() - sealGraceUs,
       found: (tenant, bucket) => this.#found(tenant, bucket),
       clock,
       roundMs: options.gatherMs * sweepRoundFactor
@@ -152,6 +149,15 @@ export class Sealer {
     }
   }
 
+  /** Much has come into these buckets, which are open: what is there is sealed for now. */
+  noteGrowing (buckets: readonly BucketName[]): void {
+    const nowUs = this.#options.clock.nowUs()
+    for (const name of buckets) {
+      if (this.#own.has(shardOf(name.device))) this.#note(name, { dueUs: nowUs, growing: true })
+      else if (this.#foreign.size < entriesMax) this.#foreign.set(bucketKey(name), name)
+    }
+  }
+
   /**
    * One full round, for tests: every bucket of this node's shards that has anything unsealed or is asked for, those that grow too.
    * @throws TwinfoldError `internal` where a seal failed
@@ -165,7 +171,7 @@ export class Sealer {
       const page: { readonly items: readonly Tenant[], readonly next: string | null } = await store.listTenants(cursor, 100)
       for (const tenant of page.items) {
         const retentionDays = [...new Set(tenant.retention.map(entry => entry.days))]
-        const { buckets } = await pool.scan({ kind: 'scan', tenant: tenant.id, retentionDays, shards: this.#shards, bucketsMax: entriesMax, timeMs: Infinity })
+        const { buckets } = await pool.scan({ kind: 'scan', tenant: tenant.id, retentionDays, shards: this.#shards, endBefore: Infinity, bucketsMax: entriesMax, timeMs: Infinity })
         for (const bucket of buckets) this.#note(bucket, { dueUs: clock.nowUs() })
       }
       cursor = page.next
@@ -191,14 +197,11 @@ export class Sealer {
   /** What the sweep came upon. */
   #found (tenant: Tenant, found: DirtyBucket): boolean {
     const nowUs = this.#options.clock.nowUs()
-    const { slices, ...name } = found
-    const key = bucketKey(name)
-    if (this.#schedule.has(name) || this.#leftAlone.has(key)) return false
+    const { tenant: id, device, bucket } = found
+    const name = { tenant: id, device, bucket }
+    if (this.#schedule.has(name) || this.#leftAlone.has(bucketKey(name))) return false
     if (endOf(name) + (retentionDaysAt(tenant, nowUs) + 1) * usPerDay < nowUs) return false
-    if (endOf(name) + sealGraceUs <= nowUs) return this.#note(name, { dueUs: nowUs })
-    if (slices < Math.max(growingSlicesMin, this.#grown.get(key) ?? 0)) return false
-    this.#grown.set(key, (this.#grown.get(key) ?? 0) + slices)
-    return this.#note(name, { dueUs: nowUs, growing: true })
+    return this.#note(name, { dueUs: nowUs })
   }
 
   #share (): void {
@@ -302,7 +305,6 @@ export class Sealer {
       if (result.damaged.length > 0 || result.outcome === 'expired') this.#leftAlone.set(entry.key, true)
       if (entry.requests.length > 0) await this.#options.store.deleteSealRequests(entry.requests)
       this.#sealedAt.set(entry.key, clock.nowUs())
-      if (!entry.growing) this.#grown.delete(entry.key)
       this.#schedule.finished(entry)
     } catch (error) {
       this.#counts.failures++

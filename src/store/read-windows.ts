@@ -12,7 +12,7 @@ import { inParallel } from '../core/in-parallel.js'
 import { usPerDay, usPerHour, usPerMinute, type Chunk } from '../core/reading.js'
 import { decodeSlabDevice } from '../series/codec.js'
 import {
-  decodeSketchRow, decodeTierRow, foldWindows, joinSketches, joinWindows, SketchFolder, sliceWindows, TierFolder, type SketchWindows, type TierWindows
+  decodeSketchRows, decodeTierRows, foldWindows, joinSketches, joinWindows, SketchFolder, sliceWindows, TierFolder, type SketchWindows, type TierWindows
 } from '../series/tiers/index.js'
 import { cutChunk, lowerBound } from './cut-chunk.js'
 import { readReadings } from './read-readings.js'
@@ -45,13 +45,16 @@ export interface WindowsRequest {
 /** Ranges (µs) that are looked at one by one rather than with what lies between them. */
 const rowsBetweenMax = 8
 const rangesAtOnce = 16
+/** Rows that are read between two looks at whether to give up. */
+const rowsAtOnce = 400
 
 /** Ranges whose windows are folded from raw: of all metrics, and beyond that of one. */
 interface Stale { readonly all: readonly Span[], readonly byMetric: ReadonlyMap<string, readonly Span[]> }
 
 /** What windows and sketches are read with. */
 interface Forms<T> {
-  decode(bytes: Uint8Array): T
+  /** All windows of rows of one kind, joined. */
+  decode(rows: Iterable<Uint8Array>, count: number): T
   join(parts: readonly T[]): T
   slice(windows: T, fromTs: number, toTs: number): T
   fold(span: Span): Promise<T>
@@ -91,7 +94,7 @@ export class WindowReader {
    */
   async readWindows (tier: Tier, ranges: readonly Span[]): Promise<TierWindows> {
     return await this.#read(tier, tier, ranges, {
-      decode: bytes => decodeTierRow(bytes, this.#request.metrics ?? undefined),
+      decode: (rows, count) => decodeTierRows(rows, this.#request.metrics ?? undefined, count),
       join: joinWindows,
       slice: sliceWindows,
       fold: async span => await this.#foldWindows(tier, span)
@@ -101,7 +104,7 @@ export class WindowReader {
   /** Quantile sketches, as `readWindows`; a minute has none. */
   async readSketches (tier: '1h' | '1d', ranges: readonly Span[]): Promise<SketchWindows> {
     return await this.#read(tier, `q${tier}`, ranges, {
-      decode: bytes => decodeSketchRow(bytes, this.#request.metrics ?? undefined),
+      decode: rows => decodeSketchRows(rows, this.#request.metrics ?? undefined),
       join: joinSketches,
       slice: sliceSketches,
       fold: async span => await this.#foldSketches(tierWidthUs[tier], span)
@@ -125,28 +128,24 @@ export class WindowReader {
     if (ranges.length === 0) return forms.join([])
     const rows = await this.#rows(kind, ranges)
     const stale = this.#staleOf(rows, widthUs, ranges)
-    const needed = rows.filter(row => !coversSpan(stale.all, row.start, row.start + rowSpanUs(kind)))
-    const stored = forms.join(needed.map(row => forms.decode(row.bytes)))
+    const needed = stale.all.length === 0 ? rows : rows.filter(row => !coversSpan(stale.all, row.start, row.start + rowSpanUs(kind)))
+    const stored = forms.decode(bytesOf(needed, this.#request.checkpoint), needed.length)
     const raw = joinSpans([...stale.all, ...[...stale.byMetric.values()].flat()])
     const folded: T[] = []
     for (const span of raw) folded.push(await forms.fold(span))
     return combine(stored, forms.join(folded), stale, ranges, forms)
   }
 
-  async #rows (kind: TierKind, ranges: readonly Span[]): Promise<TierRow[]> {
+  async #rows (kind: TierKind, ranges: readonly Span[]): Promise<readonly TierRow[]> {
     const { tenant, device, tierClasses, checkpoint } = this.#request
     const spanUs = rowSpanUs(kind)
     const of = { tenant, device, retentionDays: tierClasses[tierOfKind(kind)] }
-    const scans = joinSpans(coverOf(ranges, spanUs), rowsBetweenMax * spanUs)
+    const scans = joinSpans(coverOf(ranges, spanUs), rowsBetweenMax * spanUs).flatMap(span => piecesOf(span, rowsAtOnce * spanUs))
     const found = await inParallel(scans, async ({ fromTs, toTs }) => {
-      const rows: TierRow[] = []
-      for await (const row of this.#store.tiers.scanTiers(of, kind, fromTs, toTs)) {
-        checkpoint?.()
-        rows.push(row)
-      }
-      return rows
+      checkpoint?.()
+      return await this.#store.tiers.readTiers(of, kind, fromTs, toTs)
     }, rangesAtOnce)
-    return found.flat()
+    return found.length === 1 ? found[0] : found.flat()
   }
 
   /** Windows that rows do not know yet, or that know what is erased since: cut to the ranges. */
@@ -204,6 +203,20 @@ export class WindowReader {
     for await (const chunk of this.#raw(span)) folder.add(chunk)
     return folder.finish()
   }
+}
+
+function * bytesOf (rows: readonly TierRow[], checkpoint: (() => void) | undefined): Generator<Uint8Array> {
+  for (const { bytes } of rows) {
+    checkpoint?.()
+    yield bytes
+  }
+}
+
+/** The range in pieces of at most `lengthUs`. */
+function piecesOf ({ fromTs, toTs }: Span, lengthUs: number): Span[] {
+  const pieces: Span[] = []
+  for (let from = fromTs; from < toTs; from += lengthUs) pieces.push({ fromTs: from, toTs: Math.min(from + lengthUs, toTs) })
+  return pieces
 }
 
 /** Stored windows where they are not stale, folded ones where they are. */

@@ -1,29 +1,19 @@
 /** Fleet queries against a naive model, on random points that come late, twice, corrected, and of two tenants. */
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { usPerDay, usPerHour, usPerMinute } from '../../src/core/reading.js'
 import type { Value } from '../../src/core/reading.js'
 import type { TwinfoldError } from '../../src/core/errors.js'
 import { FleetClickHouse } from '../../src/store/clickhouse/fleet-clickhouse.js'
-import type { FleetAgg, FleetKey, FleetQuery, FleetRow, FleetStep } from '../../src/store/fleet-store.js'
+import type { FleetAgg, FleetKey, FleetQuery, FleetStep } from '../../src/store/fleet-store.js'
 import { newSeed, randomFrom } from '../store/store-fixtures.js'
 import { skipWithout } from '../support/services.js'
-import { fleetDatabase, naiveAnswer, putDevices, putPoints, standing, type WorldDevice, type WorldPoint } from './fleet-world.js'
+import { fleetDatabase, naiveAnswer, near, pick, putDevices, putPoints, someDevices, standing, windowsOf, type Random, type WorldPoint } from './fleet-world.js'
 
 t.setTimeout(240_000)
 
 /** The end of summer time in Berlin lies in these days. */
 const day0 = Date.UTC(2025, 9, 24) * 1000
 const base: FleetQuery = { tenant: 'acme', fromTs: day0, toTs: day0 + 5 * usPerDay, where: {}, metrics: ['temperature'], aggs: ['avg'], groupBy: [], step: null, having: [], topK: null }
-
-type Random = () => number
-const pick = <T> (random: Random, items: readonly T[]): T => items[Math.floor(random() * items.length)]
-
-function someDevices (random: Random): WorldDevice[] {
-  return ['acme', 'bolt'].flatMap(tenant => Array.from({ length: 12 }, (_, index) => ({
-    tenant, id: `d-${index}`, type: pick(random, ['pump', 'valve', '']), gateway: pick(random, ['', 'gate-1', 'gate-2']),
-    tags: { ...random() < 0.7 ? { site: pick(random, ['berlin', "o'hare", 'ümlaut "x" \\n', '']) } : {}, ...random() < 0.5 ? { line: pick(random, ['1', '2']) } : {} }
-  })))
-}
 
 function somePoints (random: Random, count: number): WorldPoint[] {
   const value = (metric: string): Value => metric === 'state' ? pick<Value>(random, ['on', 'off', true, false, 3, "it's"]) : Math.round((random() * 60 - 20) * 100) / 100
@@ -36,40 +26,6 @@ function somePoints (random: Random, count: number): WorldPoint[] {
   // Corrections, some of which lose to what is there, and plain repetitions.
   const again = points.filter(() => random() < 0.15).map(point => ({ ...point, value: value(point.metric), version: random() < 0.5 ? point.version + count : 0 }))
   return [...points, ...again, ...points.filter(() => random() < 0.05)].sort(() => random() - 0.5)
-}
-
-/** Window starts by the calendar of the language, not the engine's. */
-function windowsOf (step: FleetStep | null): (ts: number) => number | null {
-  if (step === null) return () => null
-  if (step.kind === 'fixed') return ts => Math.floor(ts / step.us) * step.us
-  const format = new Intl.DateTimeFormat('en-CA', { timeZone: step.timeZone, year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
-  const local = (us: number): number => {
-    const part = Object.fromEntries(format.formatToParts(us / 1000).map(({ type, value }) => [type, Number(value)]))
-    return Date.UTC(part.year, part.month - 1, part.day, part.hour, part.minute, part.second) * 1000
-  }
-  const known = new Map<number, number>()
-  return ts => {
-    const day = Math.floor(Math.floor(local(ts) / usPerDay) / step.days) * step.days
-    let start = known.get(day)
-    if (start === undefined) {
-      start = day * usPerDay
-      for (let i = 0; i < 3; i++) start += day * usPerDay - local(start)
-      known.set(day, start)
-    }
-    return start
-  }
-}
-
-function near (t: Test, got: readonly FleetRow[], wanted: readonly FleetRow[], aggs: readonly FleetAgg[], label: string): void {
-  t.strictSame(got.map(({ metric, ts, group }) => ({ metric, ts, group })), wanted.map(({ metric, ts, group }) => ({ metric, ts, group })), `${label}: rows`)
-  for (const [index, row] of wanted.entries()) {
-    row.values.forEach((value, at) => {
-      const other = got[index]?.values[at]
-      if (typeof value !== 'number') { t.equal(other, value, label); return }
-      const scale = aggs[at].startsWith('p') ? 0.011 * Math.abs(value) + 1e-9 : 1e-9 * (1 + Math.abs(value))
-      if (typeof other !== 'number' || Math.abs(other - value) > scale) t.fail(`${label}: ${aggs[at]} of ${JSON.stringify(row.group)} is ${String(other)}, not ${value}`)
-    })
-  }
 }
 
 if (!skipWithout(t, 'clickHouse')) {

@@ -1,10 +1,11 @@
 /** Devices with tags and random points of them in ClickHouse, and the same points for a naive model: what fleet queries are judged by. */
+import type { Test as TapTest } from 'tap'
 import type { ClickHouseClient } from '@clickhouse/client'
 import { ClickHouseConnection } from '../../src/store/clickhouse/clickhouse-connection.js'
-import { percentileOf } from '../../src/store/clickhouse/fleet-sql.js'
+import { percentileOf } from '../../src/store/clickhouse/fleet-bound.js'
 import { systemClock } from '../../src/core/clock.js'
-import type { Value } from '../../src/core/reading.js'
-import type { FleetAgg, FleetKey, FleetMeasure, FleetQuery, FleetRow, FleetValue } from '../../src/store/fleet-store.js'
+import { usPerDay, type Value } from '../../src/core/reading.js'
+import type { FleetAgg, FleetKey, FleetMeasure, FleetQuery, FleetRow, FleetStep, FleetValue } from '../../src/store/fleet-store.js'
 import { newTestName, services } from '../support/services.js'
 import { silentLog } from '../../src/core/log.js'
 
@@ -124,4 +125,48 @@ export function naiveAnswer (query: FleetQuery, all: readonly WorldPoint[], devi
     }
   }
   return query.groupBy.length === 0 ? rows.sort((a, b) => a.metric < b.metric ? -1 : a.metric > b.metric ? 1 : (a.ts ?? 0) - (b.ts ?? 0)) : rows
+}
+
+export type Random = () => number
+export const pick = <T> (random: Random, items: readonly T[]): T => items[Math.floor(random() * items.length)]
+
+export function someDevices (random: Random): WorldDevice[] {
+  return ['acme', 'bolt'].flatMap(tenant => Array.from({ length: 12 }, (_, index) => ({
+    tenant, id: `d-${index}`, type: pick(random, ['pump', 'valve', '']), gateway: pick(random, ['', 'gate-1', 'gate-2']),
+    tags: { ...random() < 0.7 ? { site: pick(random, ['berlin', "o'hare", 'ümlaut "x" \\n', '']) } : {}, ...random() < 0.5 ? { line: pick(random, ['1', '2']) } : {} }
+  })))
+}
+
+/** Window starts by the calendar of the language, not the engine's. */
+export function windowsOf (step: FleetStep | null): (ts: number) => number | null {
+  if (step === null) return () => null
+  if (step.kind === 'fixed') return ts => Math.floor(ts / step.us) * step.us
+  const format = new Intl.DateTimeFormat('en-CA', { timeZone: step.timeZone, year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
+  const local = (us: number): number => {
+    const part = Object.fromEntries(format.formatToParts(us / 1000).map(({ type, value }) => [type, Number(value)]))
+    return Date.UTC(part.year, part.month - 1, part.day, part.hour, part.minute, part.second) * 1000
+  }
+  const known = new Map<number, number>()
+  return ts => {
+    const day = Math.floor(Math.floor(local(ts) / usPerDay) / step.days) * step.days
+    let start = known.get(day)
+    if (start === undefined) {
+      start = day * usPerDay
+      for (let i = 0; i < 3; i++) start += day * usPerDay - local(start)
+      known.set(day, start)
+    }
+    return start
+  }
+}
+
+export function near (t: TapTest, got: readonly FleetRow[], wanted: readonly FleetRow[], aggs: readonly FleetAgg[], label: string): void {
+  t.strictSame(got.map(({ metric, ts, group }) => ({ metric, ts, group })), wanted.map(({ metric, ts, group }) => ({ metric, ts, group })), `${label}: rows`)
+  for (const [index, row] of wanted.entries()) {
+    row.values.forEach((value, at) => {
+      const other = got[index]?.values[at]
+      if (typeof value !== 'number') { t.equal(other, value, label); return }
+      const scale = aggs[at].startsWith('p') ? 0.011 * Math.abs(value) + 1e-9 : 1e-9 * (1 + Math.abs(value))
+      if (typeof other !== 'number' || Math.abs(other - value) > scale) t.fail(`${label}: ${aggs[at]} of ${JSON.stringify(row.group)} is ${String(other)}, not ${value}`)
+    })
+  }
 }

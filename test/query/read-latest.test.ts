@@ -123,6 +123,8 @@ if (!skipWithout(t, 'redis')) {
       b.faults.hotAway = random() < 0.1
       if (random() < 0.05) await b.flush()
       if (random() < 0.04) await b.embedded.putErasure({ tenant: 'acme', device: pick(devices), stamp: systemClock.nowUs() })
+      if (random() < 0.1) await b.embedded.putErasure({ tenant: 'acme', device: pick(devices), stamp: systemClock.nowUs(), metric: pick(['t', 'p']) })
+      if (random() < 0.1) await b.embedded.putErasure({ tenant: 'acme', device: pick(devices), stamp: systemClock.nowUs(), fromTs: (nowMs - pick([5, 20, 3_600_000])) * 1000, toTs: (nowMs + 1) * 1000 })
       b.control.nowMs += 201
       for (const device of devices) {
         if (random() < 0.3) continue

@@ -23,6 +23,10 @@ export interface KillDrillOptions {
   readonly aliveMs: readonly [number, number]
   readonly settings?: Readonly<Record<string, string>>
   readonly log: (line: string) => void
+  /** Around every kill, and at the end before the server stops: for what else must hold. */
+  readonly beforeKill?: (server: TestServer) => void
+  readonly afterKill?: () => Promise<void>
+  readonly atEnd?: (server: TestServer, key: string, stored: number) => Promise<void>
 }
 
 /** What was found at the end; all lists are empty when the promises hold. At most ten entries each. */
@@ -128,7 +132,9 @@ export async function runKillDrill (options: KillDrillOptions): Promise<KillDril
       const [least, most] = options.aliveMs
       await new Promise(resolve => { setTimeout(resolve, least + random() * (most - least)) })
       if (!server.running) throw new Error(`the server ended by itself\n${server.errorText}`)
+      options.beforeKill?.(server)
       await server.kill()
+      await options.afterKill?.()
       server = await startServer({ directory, settings })
       const acked = [...fleet.mqtt.values(), ...fleet.http].reduce((sum, device) => sum + device.ledger.acked.size, 0)
       log(`round ${round}: ${acked} acknowledged so far; back after ${Math.round(server.startMs)} ms`)
@@ -143,6 +149,7 @@ export async function runKillDrill (options: KillDrillOptions): Promise<KillDril
     const devices = [...fleet.mqtt.values(), ...fleet.http]
     for (const device of fleet.mqtt.values()) device.close()
     await sealed(server)
+    await options.atEnd?.(server, key, findings.stored)
     await server.stop()
     const verified = await verifyEmbedded(directory)
     return {

@@ -1,6 +1,6 @@
 /**
- * The directory of a row: names and types of its series and where each begins, so that a reader of one metric decodes no
- * other. Names ascend and share beginnings with the one before. FORMAT.md, "Directory".
+ * The directory of a row: names and types of its series. Names ascend and share beginnings with the one before. It holds nothing that
+ * changes from day to day, so that a reader of many rows parses it once (row-parts.ts). FORMAT.md, "Directory".
  */
 import type { ValueType } from '../../core/reading.js'
 import { corrupt } from '../columns/bounds.js'
@@ -12,11 +12,10 @@ export interface DirectoryEntry {
   readonly type: ValueType
   /** What the series shares with others: times of windows. */
   readonly group: number
-  readonly length: number
 }
 
 const types: readonly ValueType[] = ['boolean', 'number', 'string']
-/** Bits 0 and 1 of a tag: the type; bit 2: the name is that of the entry before. */
+/** Bits 0 and 1 of a tag: the type. */
 const typeMask = 3
 const groupShift = 2
 const loneSurrogate = /\p{Surrogate}/u
@@ -28,7 +27,7 @@ export function writeDirectory (writer: ByteWriter, entries: readonly DirectoryE
   const wide = entries.some(({ metric }) => loneSurrogate.test(metric))
   writer.varint(entries.length * 2 + (wide ? 1 : 0))
   let before: Uint8Array = new Uint8Array(0)
-  for (const { metric, type, group, length } of entries) {
+  for (const { metric, type, group } of entries) {
     const name = Buffer.from(metric, wide ? 'utf16le' : 'utf8')
     let shared = 0
     while (shared < before.length && shared < name.length && before[shared] === name[shared]) shared++
@@ -36,11 +35,11 @@ export function writeDirectory (writer: ByteWriter, entries: readonly DirectoryE
     writer.varint(shared)
     writer.varint(name.length - shared)
     writer.raw(name.subarray(shared))
-    writer.varint(length)
     before = name
   }
 }
 
+/** To the end of the reader. */
 export function readDirectory (reader: ByteReader): DirectoryEntry[] {
   const head = reader.varint()
   const count = Math.floor(head / 2)
@@ -59,9 +58,10 @@ export function readDirectory (reader: ByteReader): DirectoryEntry[] {
     name.set(before.subarray(0, shared))
     name.set(reader.bytes.subarray(at, at + own), shared)
     before = name
-    const entry = { metric: name.toString(encoding), type, group: Math.floor(tag / 2 ** groupShift), length: reader.varint() }
+    const entry = { metric: name.toString(encoding), type, group: Math.floor(tag / 2 ** groupShift) }
     if (i > 0 && compareSeries(entries[i - 1], entry) >= 0) throw corrupt(`series do not ascend at byte ${reader.at}`)
     entries.push(entry)
   }
+  if (reader.at !== reader.end) throw corrupt(`${reader.end - reader.at} bytes behind the end of a directory`)
   return entries
 }

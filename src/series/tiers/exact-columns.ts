@@ -6,7 +6,8 @@ import type { ByteReader } from '../columns/bytes.js'
 import { corrupt } from '../columns/bounds.js'
 import { powersOfTen, type DecodeState } from '../columns/sequence.js'
 import { integerMax, integerOf, m2Of, squaresOf } from './exact.js'
-import { ColumnsWriter, Kind, mapRows, readColumnsOf } from './integer-columns.js'
+import { ColumnsWriter, Kind, mapRows } from './integer-columns.js'
+import type { NumberScratch } from './number-columns.js'
 import { expectedArea } from './plain-columns.js'
 import { Ulps } from './ulps.js'
 import type { NumberWindows } from './windows.js'
@@ -117,14 +118,16 @@ function comesBack (value: number, power: number): boolean {
   return Math.abs(integer) < integerMax && Object.is(integer / power, value)
 }
 
-export function readExact (reader: ByteReader, windows: NumberWindows, rows: readonly number[], scale: number, state: DecodeState): void {
-  const read = readColumnsOf(reader, columnCount, rows.length, state)
+export function readExact (reader: ByteReader, windows: NumberWindows, rows: Int32Array, rowCount: number, scale: number, scratch: NumberScratch, state: DecodeState): void {
+  const read = scratch.columns.read(reader, columnCount, rowCount, state)
   const [firsts, lasts, mins, maxs, sums, squares, falls, fallen, areas, scales] = read
-  if (read.some(({ kind }, i) => kind === Kind.doubles && i !== 5 && i !== 8)) throw corrupt(`doubles where integers belong at byte ${reader.at}`)
+  for (let i = 0; i < columnCount; i++) {
+    if (read[i].kind === Kind.doubles && i !== 5 && i !== 8) throw corrupt(`doubles where integers belong at byte ${reader.at}`)
+  }
   const power = powersOfTen[scale]
-  const ulps = new Ulps()
+  const { ulps } = scratch
   let last = 0
-  for (let i = 0; i < rows.length; i++) {
+  for (let i = 0; i < rowCount; i++) {
     const row = rows[i]
     const count = windows.counts[row]
     const first = firsts.values[i] + (firsts.kind === Kind.integers ? 0 : last)

@@ -91,18 +91,30 @@ export class ColumnsWriter {
 
 export interface ReadColumn { readonly kind: number, readonly values: Float64Array }
 
-/** `columns` columns of `count` values, at least one. */
-export function readColumnsOf (reader: ByteReader, columns: number, count: number, state: DecodeState): ReadColumn[] {
-  let kinds = reader.varint()
-  const read: ReadColumn[] = []
-  for (let i = 0; i < columns; i++) {
-    const kind = kinds % 4
-    kinds = Math.floor(kinds / 4)
-    const values = new Float64Array(count)
-    if (kind === Kind.doubles) readNumbers(reader, count, 0, count, state, values, 0)
-    else if (kind !== Kind.zeros) readIntegers(reader, count, 0, count, state, values)
-    read.push({ kind, values })
+/** Room for columns that are read again and again: what is read stays until the next read. */
+export class ColumnScratch {
+  readonly #columns: { kind: number, values: Float64Array }[] = []
+
+  /** As `readColumnsOf`, but `values` may be longer than `count`. */
+  read (reader: ByteReader, columns: number, count: number, state: DecodeState): readonly ReadColumn[] {
+    while (this.#columns.length < columns) this.#columns.push({ kind: Kind.zeros, values: new Float64Array(count) })
+    let kinds = reader.varint()
+    for (let i = 0; i < columns; i++) {
+      const column = this.#columns[i]
+      const kind = kinds % 4
+      kinds = Math.floor(kinds / 4)
+      if (column.values.length < count) column.values = new Float64Array(2 * count)
+      column.kind = kind
+      if (kind === Kind.zeros) column.values.fill(0, 0, count)
+      else if (kind === Kind.doubles) readNumbers(reader, count, 0, count, state, column.values, 0)
+      else readIntegers(reader, count, 0, count, state, column.values)
+    }
+    if (kinds !== 0) throw corrupt(`kinds of more than ${columns} columns at byte ${reader.at}`)
+    return this.#columns
   }
-  if (kinds !== 0) throw corrupt(`kinds of more than ${columns} columns at byte ${reader.at}`)
-  return read
+}
+
+/** `columns` columns of `count` values, at least one. */
+export function readColumnsOf (reader: ByteReader, columns: number, count: number, state: DecodeState): readonly ReadColumn[] {
+  return new ColumnScratch().read(reader, columns, count, state)
 }

@@ -7,10 +7,9 @@ import { corrupt } from '../columns/bounds.js'
 import type { ByteReader } from '../columns/bytes.js'
 import { powersOfTen, readIntegers, writeIntegers, type DecodeState } from '../columns/sequence.js'
 import { ExactColumns, readExact } from './exact-columns.js'
-import { mapRows, type WriteColumns } from './integer-columns.js'
-import { numberArrays } from './number-combine.js'
+import { ColumnScratch, mapRows, type WriteColumns } from './integer-columns.js'
 import { planPlain, readPlain } from './plain-columns.js'
-import type { WindowTimes } from './time-columns.js'
+import { Ulps } from './ulps.js'
 import type { NumberWindows } from './windows.js'
 
 /** Low bits of the first byte: the scale of the exact windows, or that there are none. */
@@ -52,38 +51,56 @@ export function planNumberColumns (windows: NumberWindows): WriteColumns {
   }
 }
 
-export function readNumberColumns (reader: ByteReader, metric: string, times: WindowTimes, state: DecodeState): NumberWindows {
-  const count = times.starts.length
-  const windows = { ...numberArrays(metric, count), ...times }
+/** Room that the columns of one series after the other are read into. */
+export class NumberScratch {
+  readonly columns = new ColumnScratch()
+  readonly ulps = new Ulps()
+  exactRows = new Int32Array(0)
+  plainRows = new Int32Array(0)
+  numbers = new Float64Array(0)
+
+  reserve (count: number): void {
+    if (this.numbers.length >= count) return
+    this.numbers = new Float64Array(2 * count)
+    this.exactRows = new Int32Array(2 * count)
+    this.plainRows = new Int32Array(2 * count)
+  }
+}
+
+/** Reads `count` windows into rows `at` and on of `windows`, whose times are there already. */
+export function readNumberColumns (reader: ByteReader, windows: NumberWindows, at: number, count: number, scratch: NumberScratch, state: DecodeState): void {
+  scratch.reserve(count)
+  const { exactRows, plainRows } = scratch
   const form = reader.byte()
   const scale = form & scaleMask
   if (form === noneExact) {
-    readPlain(reader, windows, Array.from({ length: count }, (_, i) => i), state)
-    return windows
+    for (let i = 0; i < count; i++) plainRows[i] = at + i
+    readPlain(reader, windows, plainRows, count, scratch, state)
+    return
   }
   if (scale >= powersOfTen.length || form > (scaleMask | isMixed)) throw corrupt(`unknown form ${form} of windows at byte ${reader.at}`)
-  const exactRows: number[] = []
+  let exact = 0
   if ((form & isMixed) === 0) {
-    for (let i = 0; i < count; i++) exactRows.push(i)
+    for (; exact < count; exact++) exactRows[exact] = at + exact
   } else {
-    const plainRows = readRows(reader, count, state)
-    readPlain(reader, windows, plainRows, state)
-    for (let i = 0, next = 0; i < count; i++) {
-      if (plainRows[next] === i) next++
-      else exactRows.push(i)
+    const plain = readRows(reader, at, count, scratch, state)
+    readPlain(reader, windows, plainRows, plain, scratch, state)
+    for (let i = at, next = 0; i < at + count; i++) {
+      if (next < plain && plainRows[next] === i) next++
+      else exactRows[exact++] = i
     }
   }
-  readExact(reader, windows, exactRows, scale, state)
-  return windows
+  readExact(reader, windows, exactRows, exact, scale, scratch, state)
 }
 
-function readRows (reader: ByteReader, count: number, state: DecodeState): number[] {
+/** Rows of windows that stand as doubles, and how many they are. */
+function readRows (reader: ByteReader, at: number, count: number, { numbers, plainRows }: NumberScratch, state: DecodeState): number {
   const length = reader.varint()
   if (length === 0 || length >= count) throw corrupt(`${length} of ${count} windows as doubles at byte ${reader.at}`)
-  const rows = new Float64Array(length)
-  readIntegers(reader, length, 0, length, state, rows)
+  readIntegers(reader, length, 0, length, state, numbers)
   for (let i = 0; i < length; i++) {
-    if (!(rows[i] >= 0 && rows[i] < count) || (i > 0 && !(rows[i] > rows[i - 1]))) throw corrupt(`rows of windows do not ascend at byte ${reader.at}`)
+    if (!(numbers[i] >= 0 && numbers[i] < count) || (i > 0 && !(numbers[i] > numbers[i - 1]))) throw corrupt(`rows of windows do not ascend at byte ${reader.at}`)
+    plainRows[i] = at + numbers[i]
   }
-  return [...rows]
+  return length
 }

@@ -2,7 +2,8 @@
 import type { ByteReader } from '../columns/bytes.js'
 import { corrupt } from '../columns/bounds.js'
 import type { DecodeState } from '../columns/sequence.js'
-import { ColumnsWriter, Kind, mapRows, readColumnsOf } from './integer-columns.js'
+import { ColumnsWriter, Kind, mapRows } from './integer-columns.js'
+import type { NumberScratch } from './number-columns.js'
 import { Ulps } from './ulps.js'
 import type { NumberWindows } from './windows.js'
 
@@ -38,20 +39,21 @@ export function planPlain (windows: NumberWindows, rows: ArrayLike<number>): Col
   return out
 }
 
-export function readPlain (reader: ByteReader, windows: NumberWindows, rows: readonly number[], state: DecodeState): void {
-  const [scales, ...read] = readColumnsOf(reader, 1 + columns.length, rows.length, state)
-  for (let i = 0; i < rows.length; i++) {
-    const scale = scales.values[i] - 1
+export function readPlain (reader: ByteReader, windows: NumberWindows, rows: Int32Array, count: number, scratch: NumberScratch, state: DecodeState): void {
+  const read = scratch.columns.read(reader, 1 + columns.length, count, state)
+  for (let i = 0; i < count; i++) {
+    const scale = read[0].values[i] - 1
     if (!(scale >= -1 && scale <= 12)) throw corrupt(`scale ${scale} of a window at byte ${reader.at}`)
     windows.scales[rows[i]] = scale
   }
-  const ulps = new Ulps()
+  const { ulps } = scratch
   for (let c = 0; c < columns.length; c++) {
     const [name, expect] = columns[c]
-    const { kind, values } = read[c]
+    const { kind, values } = read[c + 1]
+    const out = windows[name]
     if (kind === Kind.residuals) throw corrupt(`unknown kind ${kind} of a column at byte ${reader.at}`)
-    for (let i = 0; i < rows.length; i++) {
-      windows[name][rows[i]] = kind === Kind.doubles ? values[i] : kind === Kind.zeros ? expect(windows, rows[i]) : ulps.at(expect(windows, rows[i]), values[i])
+    for (let i = 0; i < count; i++) {
+      out[rows[i]] = kind === Kind.doubles ? values[i] : kind === Kind.zeros ? expect(windows, rows[i]) : ulps.at(expect(windows, rows[i]), values[i])
     }
   }
 }

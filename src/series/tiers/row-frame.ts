@@ -1,9 +1,10 @@
 /** The two bytes that begin every row of tiers or sketches, and the general compressor around its body where that pays. FORMAT.md, "Row". */
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import { TwinfoldError } from '../../core/errors.js'
+import { usPerHour } from '../../core/reading.js'
 import { corrupt } from '../columns/bounds.js'
 import { ByteReader, ByteWriter } from '../columns/bytes.js'
-import { DecodeState, type EncodeSettings, type Layout } from '../columns/sequence.js'
+import type { EncodeSettings, Layout } from '../columns/sequence.js'
 
 export const tierFormatVersion = 1
 
@@ -23,14 +24,24 @@ const squeezableBelow = 4
 const squeezableFrom = 30
 const largeBytes = 2048
 
-/** A row of `windows` windows in all, from a body that is written in packed blocks, and where it may pay as varints for the compressor. */
-export function writeRow (kind: number, windows: number, writeBody: (writer: ByteWriter, settings: EncodeSettings) => void): Uint8Array {
+/**
+ * Rows of hours and days are read by the hundred for one metric of many: inflating them would cost more than all the rest, and stores
+ * compress what neighbouring rows have in common.
+ */
+const squeezedBelowUs = usPerHour
+
+/**
+ * A row of `windows` windows in all, of `widthUs` µs each, from a body that is written in packed blocks, and where it may pay as varints
+ * for the compressor.
+ */
+export function writeRow (kind: number, windows: number, widthUs: number, writeBody: (writer: ByteWriter, settings: EncodeSettings) => void): Uint8Array {
   const packed = new ByteWriter(1024)
   packed.byte(tierFormatVersion)
   packed.byte(kind)
   writeBody(packed, settingsOf('blocks'))
+  if (widthUs >= squeezedBelowUs) return packed.take()
   const perWindow = packed.length / windows
-  if (kind === RowKind.windows && packed.length > largeBytes && perWindow > squeezableBelow && perWindow < squeezableFrom) return packed.take()
+  if (packed.length > largeBytes && perWindow > squeezableBelow && perWindow < squeezableFrom) return packed.take()
   const body = new ByteWriter(packed.length * 2)
   writeBody(body, settingsOf('varints'))
   if (body.length > bodyBytesMax) return packed.take()
@@ -44,14 +55,14 @@ export function writeRow (kind: number, windows: number, writeBody: (writer: Byt
 }
 
 /** The body of a row of the kind. Throws `format_newer`, or `corrupt_data`. */
-export function openRow (bytes: Uint8Array, kind: number): { reader: ByteReader, state: DecodeState } {
+export function openRow (bytes: Uint8Array, kind: number): { reader: ByteReader, squeezed: boolean } {
   const outer = new ByteReader(bytes)
   const version = outer.byte()
   if (version > tierFormatVersion) throw new TwinfoldError('format_newer', `tier format ${version}; this version reads up to ${tierFormatVersion}`)
   if (version === 0) throw corrupt('tier format 0')
   const flags = outer.byte()
   if ((flags & ~isSqueezed) !== kind) throw corrupt(`a row of kind ${flags} where ${kind} belongs`)
-  if ((flags & isSqueezed) === 0) return { reader: outer, state: new DecodeState('blocks') }
+  if ((flags & isSqueezed) === 0) return { reader: outer, squeezed: false }
   const length = outer.varint()
   if (length > bodyBytesMax) throw corrupt(`a body of ${length} bytes`)
   let body: Buffer
@@ -61,5 +72,5 @@ export function openRow (bytes: Uint8Array, kind: number): { reader: ByteReader,
     throw new TwinfoldError('corrupt_data', 'the body of a row cannot be inflated', { cause: error })
   }
   if (body.length !== length) throw corrupt(`a body of ${body.length} bytes instead of ${length}`)
-  return { reader: new ByteReader(body), state: new DecodeState('varints') }
+  return { reader: new ByteReader(body), squeezed: true }
 }

@@ -2,7 +2,7 @@
 import { corrupt } from '../columns/bounds.js'
 import type { ByteReader, ByteWriter } from '../columns/bytes.js'
 import type { DecodeState, EncodeScratch, EncodeSettings } from '../columns/sequence.js'
-import { ColumnsWriter, readColumnsOf, Kind } from './integer-columns.js'
+import { ColumnScratch, ColumnsWriter, Kind, type ReadColumn } from './integer-columns.js'
 
 export interface WindowTimes {
   readonly starts: Float64Array
@@ -39,21 +39,40 @@ export function writeWindowTimes (writer: ByteWriter, scratch: EncodeScratch, ti
   columns.finish(writer, scratch, settings)
 }
 
-export function readWindowTimes (reader: ByteReader, widthUs: number, rowStart: number, state: DecodeState): WindowTimes {
-  const count = reader.varint()
-  if (count === 0 || count > windowsMax) throw corrupt(`${count} windows at byte ${reader.at}`)
-  const [starts, counts, firstTs, lastTs] = readColumnsOf(reader, 4, count, state)
-  if (starts.kind !== Kind.doubles) {
-    let number = -1
-    for (let i = 0; i < count; i++) {
-      number = i === 0 ? starts.values[0] : number + 1 + starts.values[i]
-      starts.values[i] = rowStart + number * widthUs
+/** The times of a row, read into room that is used again. */
+export class TimesScratch {
+  readonly #columns = new ColumnScratch()
+  #times: readonly ReadColumn[] = []
+  count = 0
+
+  get starts (): Float64Array { return this.#times[0].values }
+  get counts (): Float64Array { return this.#times[1].values }
+  get firstTs (): Float64Array { return this.#times[2].values }
+  get lastTs (): Float64Array { return this.#times[3].values }
+
+  read (reader: ByteReader, widthUs: number, rowStart: number, state: DecodeState): void {
+    const count = reader.varint()
+    if (count === 0 || count > windowsMax) throw corrupt(`${count} windows at byte ${reader.at}`)
+    const columns = this.#times = this.#columns.read(reader, 4, count, state)
+    const [starts, counts, firstTs, lastTs] = columns
+    if (starts.kind !== Kind.doubles) {
+      let number = -1
+      for (let i = 0; i < count; i++) {
+        number = i === 0 ? starts.values[0] : number + 1 + starts.values[i]
+        starts.values[i] = rowStart + number * widthUs
+      }
     }
+    if (firstTs.kind !== Kind.doubles) for (let i = 0; i < count; i++) firstTs.values[i] += starts.values[i]
+    if (lastTs.kind !== Kind.doubles) for (let i = 0; i < count; i++) lastTs.values[i] += firstTs.values[i]
+    for (let i = 0; i < count; i++) {
+      if (!(counts.values[i] >= 1) || (i > 0 && !(starts.values[i] > starts.values[i - 1]))) throw corrupt(`windows do not ascend, or are empty, at byte ${reader.at}`)
+    }
+    this.count = count
   }
-  if (firstTs.kind !== Kind.doubles) for (let i = 0; i < count; i++) firstTs.values[i] += starts.values[i]
-  if (lastTs.kind !== Kind.doubles) for (let i = 0; i < count; i++) lastTs.values[i] += firstTs.values[i]
-  for (let i = 0; i < count; i++) {
-    if (!(counts.values[i] >= 1) || (i > 0 && !(starts.values[i] > starts.values[i - 1]))) throw corrupt(`windows do not ascend, or are empty, at byte ${reader.at}`)
+
+  /** The times, in arrays of their own. */
+  copy (): WindowTimes {
+    const of = (values: Float64Array): Float64Array => values.slice(0, this.count)
+    return { starts: of(this.starts), counts: of(this.counts), firstTs: of(this.firstTs), lastTs: of(this.lastTs) }
   }
-  return { starts: starts.values, counts: counts.values, firstTs: firstTs.values, lastTs: lastTs.values }
 }

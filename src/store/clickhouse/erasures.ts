@@ -30,17 +30,21 @@ export function erasedPoints (erasures: readonly Erasure[]): DeleteStatement {
   })
 }
 
-/** Hours that meet the scopes, folded before the erasure: the seal that follows it brings those anew that hold more. */
+/**
+ * Hours that meet the scopes, of buckets that do, folded before the erasure: the seal that follows it brings those anew that hold more. Buckets
+ * of a minute share their hour with others, which are not sealed again.
+ */
 export function erasedHours (erasures: readonly Erasure[]): DeleteStatement {
   return statement('tiers_1h', erasures, ({ fromTs, toTs, stamp }, name) => {
     const terms = [`version < {${name}s:UInt64}`]
     const params: Record<string, string> = { [`${name}s`]: String(stamp) }
     if (fromTs !== undefined) {
-      terms.push(`hour >= fromUnixTimestamp64Micro({${name}f:Int64}, 'UTC')`)
+      terms.push(`hour >= fromUnixTimestamp64Micro({${name}f:Int64}, 'UTC')`, `addMinutes(bucket_start, bucket_minutes) > fromUnixTimestamp64Micro({${name}b:Int64}, 'UTC')`)
       params[`${name}f`] = String(Math.max(0, Math.floor(fromTs / usPerHour) * usPerHour))
+      params[`${name}b`] = String(Math.max(0, fromTs))
     }
     if (toTs !== undefined) {
-      terms.push(`hour < fromUnixTimestamp64Micro({${name}u:Int64}, 'UTC')`)
+      terms.push(`hour < fromUnixTimestamp64Micro({${name}u:Int64}, 'UTC')`, `bucket_start < fromUnixTimestamp64Micro({${name}u:Int64}, 'UTC')`)
       params[`${name}u`] = String(Math.min(toTs, timestampUsMax))
     }
     return { terms, params }

@@ -1,16 +1,21 @@
 /**
- * Fleet queries on ClickHouse. The engine's own limits bound what one may cost (time, memory, groups, rows); meeting one is an
+ * Fleet queries on ClickHouse: from sealed hours where they answer for their points (fleet-cover.ts), else from points. The engine's own limits bound what one may cost (time, memory, groups, rows); meeting one is an
  * error that names the field of the request that would make the question smaller.
  */
 import { ClickHouseError, type ClickHouseSettings } from '@clickhouse/client'
 import { TwinfoldError } from '../../core/errors.js'
 import type { FleetAnswer, FleetQuery, FleetRow, FleetStore, FleetValue, HistogramAnswer, HistogramQuery } from '../fleet-store.js'
 import type { ClickHouseConnection } from './clickhouse-connection.js'
-import { fleetStatement, histogramStatement, type FleetStatement } from './fleet-sql.js'
+import type { FleetStatement } from './fleet-bound.js'
+import { coverOfRow, coverStatement, wholeHours, type CoverRow, type FleetCover } from './fleet-cover.js'
+import { hourSource } from './fleet-hours.js'
+import { fleetStatement, histogramStatement } from './fleet-sql.js'
 
 /** Rows of one answer; groups while it is folded; seconds and bytes that one query may take. */
 export const fleetRowsMax = 10_000
 const groupsMax = 200_000
+/** Hours of series that are folded on the way to an answer from hours. */
+const hoursMax = 8_000_000
 const secondsMax = 25
 const memoryBytesMax = 1024 ** 3
 
@@ -45,13 +50,30 @@ export class FleetClickHouse implements FleetStore {
   }
 
   async queryFleet (query: FleetQuery): Promise<FleetAnswer> {
-    const rows = await this.#rows<Cell[]>(fleetStatement(this.#connection.database, query, fleetRowsMax + 1))
+    const { database } = this.#connection
+    const cover = await this.#cover(query)
+    const rows = cover === null
+      ? await this.#rows<Cell[]>(fleetStatement(database, query, fleetRowsMax + 1))
+      : await this.#rows<Cell[]>(fleetStatement(database, query, fleetRowsMax + 1, hourSource(database, query, cover)), { max_rows_to_group_by: String(hoursMax) })
     if (rows.length > fleetRowsMax) {
       const field = query.step === null ? 'groupBy' : 'step'
       throw new TwinfoldError('limit_reached', `the answer has more than ${fleetRowsMax} rows: take a longer step, a shorter range or fewer groups, or ask for the top k`, { field })
     }
     const keys = query.groupBy.length
-    return { rows: rows.map(cells => toRow(cells, keys)), tier: 'points' }
+    return { rows: rows.map(cells => toRow(cells, keys)), tier: cover === null ? 'points' : '1h' }
+  }
+
+  /** What sealed hours answer for; null: nothing, or there is too much to find out. */
+  async #cover (query: FleetQuery): Promise<FleetCover | null> {
+    const whole = wholeHours(query)
+    if (whole === null) return null
+    try {
+      const [row] = await this.#rows<CoverRow>(coverStatement(this.#connection.database, query, whole), { max_rows_to_group_by: String(hoursMax) })
+      return coverOfRow(row, query, whole)
+    } catch (error) {
+      if (error instanceof TwinfoldError && error.code === 'limit_reached') return null
+      throw error
+    }
   }
 
   async histogram (query: HistogramQuery): Promise<HistogramAnswer> {
@@ -65,10 +87,10 @@ export class FleetClickHouse implements FleetStore {
     return { buckets, notFinite }
   }
 
-  async #rows<Row> ({ sql, parameters }: FleetStatement): Promise<Row[]> {
+  async #rows<Row> ({ sql, parameters }: FleetStatement, settings: ClickHouseSettings = {}): Promise<Row[]> {
     try {
       return await this.#connection.run(async client => {
-        const answer = await client.query({ query: sql, query_params: { ...parameters }, format: 'JSONCompactEachRow', clickhouse_settings: querySettings, use_multipart_params_auto: true })
+        const answer = await client.query({ query: sql, query_params: { ...parameters }, format: 'JSONCompactEachRow', clickhouse_settings: { ...querySettings, ...settings }, use_multipart_params_auto: true })
         return await answer.json<Row>()
       })
     } catch (error) {

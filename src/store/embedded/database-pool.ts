@@ -7,6 +7,7 @@ import type { Log } from '../../core/log.js'
 import type { Keeper } from './keeper.js'
 import { openDatabase, type Database, type Operation } from './level.js'
 import { isWriteFault, storeError } from './store-errors.js'
+import { StoredWindows } from './stored-windows.js'
 
 export interface DatabasePoolOptions {
   readonly directory: string
@@ -40,6 +41,8 @@ class Entry implements DatabaseUse {
 }
 
 export class DatabasePool {
+  /** What there is to read. */
+  readonly windows: StoredWindows
   readonly #options: DatabasePoolOptions
   readonly #entries = new Map<string, Entry>()
   /** Paths that are being opened or closed. */
@@ -52,6 +55,7 @@ export class DatabasePool {
   constructor (options: DatabasePoolOptions) {
     this.#options = options
     this.#pinned = new Set(options.pinned)
+    this.windows = new StoredWindows(options.directory)
     options.keeper.onRetire = path => { this.#retire(path) }
     options.keeper.onSuspected = path => {
       const entry = this.#entries.get(path)

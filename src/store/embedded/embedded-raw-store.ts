@@ -53,17 +53,17 @@ export class EmbeddedRawStore implements RawStore {
   }
 
   scanSeen (range: DeviceRange): AsyncIterable<SeriesSeenRow> {
-    return scanSeen(this.#pool, this.#directory, range)
+    return scanSeen(this.#pool, range)
   }
 
   async listHeadSlices (ref: BucketRef): Promise<readonly SliceId[]> { return await listHeadSlices(this.#pool, ref) }
 
   scanDirty (tenant: string, shard: number, retentionDays: readonly number[], wanted?: (bucket: Bucket) => boolean): AsyncIterable<DirtyMark> {
-    return scanDirty(this.#pool, this.#directory, { tenant, shard, retentionDays }, wanted)
+    return scanDirty(this.#pool, { tenant, shard, retentionDays }, wanted)
   }
 
   async listHeadSpans (range: DeviceRange, fromTs: number, toTs: number): Promise<readonly HeadSpan[]> {
-    return await listHeadSpans(this.#pool, this.#directory, range, fromTs, toTs)
+    return await listHeadSpans(this.#pool, range, fromTs, toTs)
   }
 
   async writeSealed (ref: BucketRef, into: RetentionClass, sealed: SealedWrite): Promise<void> {

@@ -31,15 +31,20 @@ const families: readonly WindowFamily[] = [rawName, seenName, ...Object.values(t
 export async function listWindows (directory: string, family: WindowFamily, classes?: readonly number[]): Promise<StoredWindow[]> {
   const wanted = classes ?? (await namesIn(join(directory, family))).flatMap(name => parseClassName(name) ?? [])
   const windows: StoredWindow[] = []
-  for (const retentionDays of [...new Set(wanted)].sort((a, b) => a - b)) {
-    const classPath = `${family}/r${retentionDays}`
-    const starts = (await namesIn(join(directory, classPath))).flatMap(name => {
-      const start = parseWindowName(name)
-      return start === null ? [] : [{ start, path: `${classPath}/${name}` }]
-    })
-    for (const { start, path } of starts.sort((a, b) => a.start - b.start)) windows.push({ retentionDays, start, path })
-  }
+  for (const retentionDays of [...new Set(wanted)].sort((a, b) => a - b)) windows.push(...await listClass(directory, family, retentionDays))
   return windows
+}
+
+export const classPath = (family: WindowFamily, retentionDays: number): string => `${family}/r${retentionDays}`
+
+/** Windows of one class, ascending by start. */
+export async function listClass (directory: string, family: WindowFamily, retentionDays: number): Promise<StoredWindow[]> {
+  const parent = classPath(family, retentionDays)
+  const windows = (await namesIn(join(directory, parent))).flatMap(name => {
+    const start = parseWindowName(name)
+    return start === null ? [] : [{ retentionDays, start, path: `${parent}/${name}` }]
+  })
+  return windows.sort((a, b) => a.start - b.start)
 }
 
 /** Retention classes that have raw windows. */

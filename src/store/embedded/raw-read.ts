@@ -9,7 +9,6 @@ import { rawName, rawPath, seenName } from './filenames.js'
 import { after, rangeOf } from './key-bytes.js'
 import { bucketOfChunkKey, bucketPrefix, chunkBucket, chunkOwner, chunksSince, chunkTail, seenDay, seenPrefix, shardPrefix, tables } from './keys.js'
 import type { Database } from './level.js'
-import { listWindows } from './raw-files.js'
 import { keysWithJumps, scanKeys, scanRows } from './scan.js'
 import { storeError } from './store-errors.js'
 import { rawWindowStart } from './windows.js'
@@ -84,8 +83,8 @@ async function * flatKeys (database: Database, range: { gte: Buffer, lt: Buffer 
   for await (const keys of scanKeys(database, range)) yield * keys
 }
 
-export async function * scanSeen (pool: DatabasePool, directory: string, range: DeviceRange): AsyncGenerator<SeriesSeenRow> {
-  const windows = await listWindows(directory, seenName, range.retentionDays)
+export async function * scanSeen (pool: DatabasePool, range: DeviceRange): AsyncGenerator<SeriesSeenRow> {
+  const windows = await pool.windows.list(seenName, range.retentionDays)
   const byClass = new Map<number, string[]>()
   for (const { retentionDays, path } of windows) byClass.set(retentionDays, [path, ...byClass.get(retentionDays) ?? []])
   yield * mergeOrdered([...byClass.values()].map(paths => seenOfWindows(pool, paths, range)), (a, b) => a.day > b.day)
@@ -107,8 +106,8 @@ export interface ShardOfDevices {
 }
 
 /** Every head chunk makes its bucket dirty; each slice of a bucket is named once. */
-export async function * scanDirty (pool: DatabasePool, directory: string, of: ShardOfDevices, wanted: (bucket: Bucket) => boolean = () => true): AsyncGenerator<DirtyMark> {
-  for (const { path } of await listWindows(directory, rawName, of.retentionDays)) yield * readFrom(pool, path, database => dirtyIn(database, of, wanted))
+export async function * scanDirty (pool: DatabasePool, of: ShardOfDevices, wanted: (bucket: Bucket) => boolean = () => true): AsyncGenerator<DirtyMark> {
+  for (const { path } of await pool.windows.list(rawName, of.retentionDays)) yield * readFrom(pool, path, database => dirtyIn(database, of, wanted))
 }
 
 async function * dirtyIn (database: Database, { tenant, shard }: ShardOfDevices, wanted: (bucket: Bucket) => boolean): AsyncGenerator<DirtyMark> {

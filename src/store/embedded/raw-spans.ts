@@ -12,15 +12,14 @@ import { rawName } from './filenames.js'
 import { rangeOf } from './key-bytes.js'
 import { chunkBucket, chunkTail, devicePrefix } from './keys.js'
 import type { Database } from './level.js'
-import { listWindows } from './raw-files.js'
 import { keysWithJumps } from './scan.js'
 import { rawWindowEnd } from './windows.js'
 
-export async function listHeadSpans (pool: DatabasePool, directory: string, range: DeviceRange, fromTs: number, toTs: number): Promise<HeadSpan[]> {
+export async function listHeadSpans (pool: DatabasePool, range: DeviceRange, fromTs: number, toTs: number): Promise<HeadSpan[]> {
   fromTs = Math.max(0, fromTs)
   toTs = Math.min(timestampUsMax, toTs)
   if (fromTs >= toTs) return []
-  const windows = (await listWindows(directory, rawName, range.retentionDays))
+  const windows = (await pool.windows.list(rawName, range.retentionDays))
     .filter(({ retentionDays, start }) => start < toTs && rawWindowEnd(retentionDays, start) > fromTs)
   const found = await inParallel(windows, async ({ path }) => await pool.read(path, [], async database => await spansIn(database, range, fromTs, toTs)))
   return found.flat()

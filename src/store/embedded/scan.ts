@@ -14,6 +14,8 @@ export type Row = readonly [key: Buffer, value: Buffer]
 /** Bytes that one call to LevelDB returns at most, about; the memory that a scan holds. */
 const batchBytesMax = 256 * 1024
 const batchRowsMax = 1000
+/** The same where all rows are wanted. */
+const allBytesMax = 1024 * 1024
 /** Keys that are read at first behind a jump: the next one may be a jump again. */
 const keysAfterJump = 4
 
@@ -25,6 +27,21 @@ export async function * scanRows (database: Database, range: Range): AsyncGenera
       const rows = await iterator.nextv(rowsMax) as unknown as Row[]
       if (rows.length === 0) return
       yield rows
+    }
+  } finally {
+    await iterator.close()
+  }
+}
+
+/** All rows of the range at once, for ranges that are known to be small; as few calls as LevelDB allows. */
+export async function readRows (database: Database, range: Range): Promise<Row[]> {
+  const iterator = database.iterator({ ...range, highWaterMarkBytes: allBytesMax })
+  try {
+    let all: Row[] = []
+    for (;;) {
+      const rows = await iterator.nextv(batchRowsMax) as unknown as Row[]
+      if (rows.length === 0) return all
+      all = all.length === 0 ? rows : all.concat(rows)
     }
   } finally {
     await iterator.close()

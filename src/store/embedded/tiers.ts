@@ -4,6 +4,7 @@
  * beside it for a moment.
  */
 import { TwinfoldError } from '../../core/errors.js'
+import { inParallel } from '../../core/in-parallel.js'
 import { timestampUsMax } from '../../core/limits.js'
 import { usPerDay } from '../../core/reading.js'
 import type { Bucket } from '../../series/partition-plan.js'
@@ -17,7 +18,7 @@ import type { KeeperOwner } from './keeper-owner.js'
 import { del, put, type Operation } from './level.js'
 import { dropDatabase, listWindows, type StoredWindow } from './raw-files.js'
 import { readFrom } from './raw-read.js'
-import { scanKeys, scanRows, type Row } from './scan.js'
+import { readRows, scanKeys, scanRows, type Row } from './scan.js'
 import { bucketTierRange, decodeTierValue, encodeTierValue, readTierKey, startsOf, tierKey, tierRange, type TierKeyParts } from './tiers-keys.js'
 import { tierWindowStart, tierWindowUs } from './windows.js'
 
@@ -36,23 +37,40 @@ export class EmbeddedTierStore implements TierStore {
   }
 
   async * scanTiers (range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): AsyncGenerator<FoundTierRow> {
-    const { directory, pool } = this.#options
-    const tier = tierOfKind(kind)
-    fromTs = Math.max(0, Math.ceil(fromTs))
-    toTs = Math.min(timestampUsMax, Math.ceil(toTs))
-    if (fromTs >= toTs) return
-    const keys = tierRange(range.tenant, range.device, kind, fromTs, toTs)
-    const byClass = new Map<number, string[]>()
-    for (const window of await listWindows(directory, tierNames[tier], range.retentionDays)) {
-      if (!meets(window, tier, fromTs, toTs)) continue
-      byClass.set(window.retentionDays, [...byClass.get(window.retentionDays) ?? [], window.path])
-    }
+    const wanted = await this.#wanted(range, kind, fromTs, toTs)
+    if (wanted === null) return
     let last: FoundRow | null = null
-    for await (const row of mergeOrdered([...byClass.values()].map(paths => rowsOfWindows(pool, paths, keys)), comesBefore)) {
+    for await (const row of mergeOrdered(wanted.classes.map(paths => rowsOfWindows(this.#options.pool, paths, wanted.keys)), comesBefore)) {
       if (last !== null && isSameRow(last, row)) continue
       last = row
-      yield { kind, start: row.start, bucket: row.bucket, sequence: row.generation.sequence, ...decodeTierValue(row.value) }
+      yield found(kind, row)
     }
+  }
+
+  async readTiers (range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): Promise<readonly FoundTierRow[]> {
+    const wanted = await this.#wanted(range, kind, fromTs, toTs)
+    if (wanted === null) return []
+    const read = await inParallel(wanted.classes.flat(), async path => await this.#options.pool.read<readonly Row[]>(path, [], async database => await readRows(database, wanted.keys)))
+    const rows = read.flat().map(([key, value]): FoundRow => ({ ...readTierKey(key), value }))
+    // Windows of one class follow one another.
+    if (wanted.classes.length > 1) rows.sort((a, b) => comesBefore(a, b) ? -1 : comesBefore(b, a) ? 1 : 0)
+    return rows.filter((row, i) => i === 0 || !isSameRow(rows[i - 1], row)).map(row => found(kind, row))
+  }
+
+  /** Keys to read, and where: windows by class, ascending; null where nothing can be found. */
+  async #wanted ({ tenant, device, retentionDays }: DeviceRange, kind: TierKind, fromTs: number, toTs: number): Promise<{ keys: { gte: Buffer, lt: Buffer }, classes: string[][] } | null> {
+    fromTs = Math.max(0, Math.ceil(fromTs))
+    toTs = Math.min(timestampUsMax, Math.ceil(toTs))
+    if (fromTs >= toTs) return null
+    const tier = tierOfKind(kind)
+    const byClass = new Map<number, string[]>()
+    for (const window of await this.#options.pool.windows.list(tierNames[tier], retentionDays)) {
+      if (!meets(window, tier, fromTs, toTs)) continue
+      const paths = byClass.get(window.retentionDays)
+      if (paths === undefined) byClass.set(window.retentionDays, [window.path])
+      else paths.push(window.path)
+    }
+    return { keys: tierRange(tenant, device, kind, fromTs, toTs), classes: [...byClass.values()] }
   }
 
   /** @throws TwinfoldError `internal` in a store that is not the owner's. */
@@ -72,6 +90,10 @@ export class EmbeddedTierStore implements TierStore {
 }
 
 interface FoundRow extends TierKeyParts { readonly value: Buffer }
+
+function found (kind: TierKind, { start, bucket, generation, value }: FoundRow): FoundTierRow {
+  return { kind, start, bucket, sequence: generation.sequence, ...decodeTierValue(value) }
+}
 
 function meets ({ start, retentionDays }: StoredWindow, tier: Tier, fromTs: number, toTs: number): boolean {
   return start < toTs && start + tierWindowUs(tier, retentionDays) > fromTs

@@ -77,6 +77,26 @@ export class CassandraTierStore implements TierStore {
     }
   }
 
+  async readTiers (range: DeviceRange, kind: TierKind, fromTs: number, toTs: number): Promise<readonly FoundTierRow[]> {
+    fromTs = Math.max(0, Math.ceil(fromTs))
+    toTs = Math.min(timestampUsMax, Math.ceil(toTs))
+    if (fromTs >= toTs) return []
+    const tier = tierOfKind(kind)
+    const spans: number[] = []
+    for (let span = spanOf(tier, fromTs); span < toTs; span += tables[tier].spanUs) spans.push(span)
+    const read = await inParallel(spans, async span => {
+      const rows: Row[] = []
+      for (let state: string | null = null; ;) {
+        const page: Awaited<ReturnType<CassandraClient['page']>> = await this.#page(range, kind, span, fromTs, toTs, state)
+        rows.push(...page.rows)
+        if (page.pageState === null) return rows
+        state = page.pageState
+      }
+    }, spansAtOnce)
+    const rows = read.flat()
+    return rows.filter((row, i) => i === 0 || !isSameRow(rows[i - 1], row)).map(row => found(kind, row))
+  }
+
   /** Nothing to do: rows carry their class as TTL. */
   async dropExpiredTiers (): Promise<number> { return 0 }
 
@@ -97,19 +117,24 @@ export class CassandraTierStore implements TierStore {
 async function * highest (kind: TierKind, rows: AsyncIterable<Row>): AsyncGenerator<FoundTierRow> {
   let last: Row | null = null
   for await (const row of rows) {
-    if (last !== null && last.start === row.start && last.width === row.width && last.bucket === row.bucket) continue
+    if (last !== null && isSameRow(last, row)) continue
     last = row
-    yield {
-      kind,
-      start: row.start as number,
-      bucket: { start: row.bucket as number, widthMinutes: row.width as BucketWidthMinutes },
-      sequence: row.sequence as number,
-      asOf: row.as_of as number,
-      bytes: row.bytes as Buffer
-    }
+    yield found(kind, row)
   }
 }
 
+const isSameRow = (a: Row, b: Row): boolean => a.start === b.start && a.width === b.width && a.bucket === b.bucket
+
+function found (kind: TierKind, row: Row): FoundTierRow {
+  return {
+    kind,
+    start: row.start as number,
+    bucket: { start: row.bucket as number, widthMinutes: row.width as BucketWidthMinutes },
+    sequence: row.sequence as number,
+    asOf: row.as_of as number,
+    bytes: row.bytes as Buffer
+  }
+}
 /** Rows of one partition go together, as many as a batch may hold. */
 export async function writeTierRows (client: CassandraClient, tenant: string, device: string, generation: Generation, rows: readonly StoredTierRow[]): Promise<void> {
   const batches: Statement[][] = []
