@@ -15,7 +15,7 @@ import { joinSpans, type Span } from '../store/spans.js'
  * Stamps may run ahead of the clock by as much, after many readings at once or from a node whose clock is ahead. Where it is more, a late point
  * may be in fleet answers only when its bucket is sealed again.
  */
-const stampsAheadUs = 10 * usPerSecond
+const stampsAheadUs = 2 * usPerSecond
 
 /** When the store was read for rows of a seal with the stamp, at the earliest: stamps are taken before. */
 export function readAfter (sealStamp: number): number {

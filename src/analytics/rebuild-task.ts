@@ -27,8 +27,8 @@ export interface RebuildTaskOptions {
   readonly nowUs: () => number
 }
 
-/** More than the margin of fleet-cover.ts. */
-const settleUs = 5 * usPerSecond
+/** More than the margins of fleet-cover.ts and `readAfter`. */
+const settleUs = 7 * usPerSecond
 /** Buckets that go into one insert. */
 const bucketsAtOnce = 200
 const damagedTold = 20
@@ -78,16 +78,16 @@ async function addHours (tenant: Tenant, device: string, { store, analytics, now
   const erased = await store.erasedParts(tenant.id, device)
   const { plan } = await store.getPlan(tenant.id, device)
   const unsealed = await unsealedSpans(store.raw, { tenant: tenant.id, device, retentionDays: [...new Set(tenant.retention.map(({ days }) => days))] })
-  // Where nothing is unsealed, the rows that are read from here on are those of now, however old their seals are.
-  const readAt = (bucket: Bucket, version: number): number => meetsBucket(unsealed, bucket) ? readAfter(version) : now
   const range = { tenant: tenant.id, device, retentionDays: tierClasses(tenant, '1h') }
   const buckets = new Map<string, { readonly bucket: Bucket, version: number, readonly parts: TierWindows[] }>()
   let hours = 0
   const flush = async (): Promise<void> => {
-    const joined = [...buckets.values()].map(({ bucket, version, parts }): AnalyticsHours =>
-      ({
-        tenant: tenant.id, device, bucket, version, windows: withoutErasedHours(joinWindows(parts), { bucket, version }, erased), complete: completeAt(plan, bucket, readAt(bucket, version))
-      }))
+    const joined = [...buckets.values()].map(({ bucket, version, parts }): AnalyticsHours => {
+      // Where nothing is unsealed, the rows are those of now, however old their seal is. They stand above what the projection brings of it.
+      const isSealed = !meetsBucket(unsealed, bucket)
+      const windows = withoutErasedHours(joinWindows(parts), { bucket, version }, erased)
+      return { tenant: tenant.id, device, bucket, version: isSealed ? version + 1 : version, windows, complete: completeAt(plan, bucket, isSealed ? now : readAfter(version)) }
+    })
     buckets.clear()
     hours += joined.reduce((sum, { windows }) => sum + windows.reduce((count, { starts }) => count + starts.length, 0), 0)
     await analytics.replaceHours(joined)

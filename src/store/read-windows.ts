@@ -221,15 +221,18 @@ function piecesOf ({ fromTs, toTs }: Span, lengthUs: number): Span[] {
 
 /** Stored windows where they are not stale, folded ones where they are. */
 function combine<T extends SeriesOf> (stored: T, folded: T, stale: Stale, ranges: readonly Span[], { join, slice }: Pick<Forms<T>, 'join' | 'slice'>): T {
-  const parts: T[] = []
+  const parts: { readonly fromTs: number, readonly windows: T }[] = []
   const take = (ofStale: readonly Span[], wanted: (metric: string) => boolean): void => {
     const some = (windows: T): T => windows.filter(({ metric }) => wanted(metric)) as unknown as T
-    for (const { fromTs, toTs } of withoutSpans(ranges, ofStale)) parts.push(slice(some(stored), fromTs, toTs))
-    for (const { fromTs, toTs } of ofStale) parts.push(slice(some(folded), fromTs, toTs))
+    const [fresh, made] = [some(stored), some(folded)]
+    for (const { fromTs, toTs } of withoutSpans(ranges, ofStale)) parts.push({ fromTs, windows: slice(fresh, fromTs, toTs) })
+    for (const { fromTs, toTs } of ofStale) parts.push({ fromTs, windows: slice(made, fromTs, toTs) })
   }
   for (const [metric, spans] of stale.byMetric) take(joinSpans([...stale.all, ...spans]), name => name === metric)
   take(stale.all, name => !stale.byMetric.has(name))
-  return parts.length === 1 ? parts[0] : join(parts.filter(part => part.length > 0))
+  // In order of time, they are joined by putting one behind the other.
+  const inOrder = parts.sort((a, b) => a.fromTs - b.fromTs).map(({ windows }) => windows).filter(({ length }) => length > 0)
+  return inOrder.length === 1 ? inOrder[0] : join(inOrder)
 }
 
 function sliceSketches (windows: SketchWindows, fromTs: number, toTs: number): SketchWindows {

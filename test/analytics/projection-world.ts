@@ -14,7 +14,7 @@ import { silentLog } from '../../src/core/log.js'
 import { openAnalytics, type OpenedAnalytics } from '../../src/store/open-analytics.js'
 import type { Store } from '../../src/store/store.js'
 import type { ClickHouseSettings } from '../../workers/protocol.js'
-import { SealWorld, type Sent } from '../sealing/seal-world.js'
+import type { SealWorld, Sent } from '../sealing/seal-world.js'
 
 export const journalId = '00000000000000aa'
 const { monotonicMs, nowUs } = systemClock
@@ -99,8 +99,8 @@ export class Follower {
   /** Every row that counts, without when it was written. */
   async rows (table: 'points' | 'tiers_1h' | 'devices', tenant: string): Promise<string[]> {
     const { connection } = this.analytics
-    // A device's version is the time of the look at it.
-    const but = table === 'devices' ? 'version' : 'written'
+    // When it was read or written; a device's version is the time of the look at it.
+    const but = { points: 'written', tiers_1h: 'written, read_at', devices: 'version' }[table]
     const found = await connection.query<Record<string, unknown>>(
       `SELECT * EXCEPT (${but}) ${table === 'points' ? 'REPLACE (toString(version) AS version, reinterpretAsUInt64(number) AS number)' : ''} FROM ${connection.database}.${table} FINAL WHERE tenant = {tenant:String}`, { tenant })
     return found.map(row => JSON.stringify(row)).sort()

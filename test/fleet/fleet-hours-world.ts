@@ -100,7 +100,14 @@ export class HoursWorld {
     this.#seals.sort(() => this.#random() - 0.5)
     const some = this.#seals.splice(0, count)
     // Of a bucket only one state goes in one call.
-    for (const seal of some) await this.analytics.replaceHours([seal])
+    const calls: Map<string, AnalyticsHours>[] = []
+    for (const seal of some) {
+      const name = `${seal.device}:${seal.bucket.start}:${seal.bucket.widthMinutes}`
+      let call = calls.find(seals => !seals.has(name))
+      if (call === undefined) calls.push(call = new Map())
+      call.set(name, seal)
+    }
+    for (const call of calls.sort(() => this.#random() - 0.5)) await this.analytics.replaceHours([...call.values()])
   }
 
   async erase (scope: Omit<Erasure, 'stamp' | 'tenant'>): Promise<void> {

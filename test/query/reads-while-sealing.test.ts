@@ -57,14 +57,16 @@ void t.test('what is asked while buckets are sealed and points come late is in e
   const write = async (): Promise<void> => {
     // Later and later months: their windows appear while listings of the others are known. Now and then a point of long ago.
     const share = Math.min(1, 1 - (until - performance.now()) / runMs)
-    const day = random() < 0.3 ? Math.floor(random() * 3) : Math.floor(share * (days - 3)) + Math.floor(random() * 3)
-    const readings = Array.from({ length: 1 + Math.floor(random() * 12) }, () => ({
-      ts: start + day * usPerDay + Math.floor(random() * 1440) * 60e6, values: [['t', Math.floor(random() * 1000)]] as const
+    const day = random() < 0.3 ? Math.floor(random() * 3) : Math.floor(share * (days - 6)) + Math.floor(random() * 3)
+    // Dense readings of a bucket are one chunk, seen as one. Sparse ones are slabs, one a minute, seen one by one while they are written: here one a day.
+    const dense = random() < 0.5
+    const readings = Array.from({ length: 1 + Math.floor(random() * (dense ? 12 : 3)) }, (_, i) => ({
+      ts: start + (dense ? day : day + i) * usPerDay + Math.floor(random() * 1440) * 60e6, values: [['t', Math.floor(random() * 1000)]] as const
     }))
     for (const { ts, values: [[, value]] } of readings) points.set(ts, value)
     versions.push({ '1h': totals(usPerHour), '1d': totals(usPerDay) })
     begun++
-    await world.write(readings, random() < 0.5 ? 1 : 8)
+    await world.write(readings, dense ? 1 : 8)
     done++
   }
   const change = async (): Promise<void> => {
@@ -101,7 +103,7 @@ void t.test('what is asked while buckets are sealed and points come late is in e
   }
   await Promise.all([change(), ask(), ask(), ask()])
   t.equal(fromTier, answers)
-  t.ok(answers > 50 && seals > 50 && done > 50, `${answers} answers, ${done} writes, ${seals} seals`)
+  t.ok(answers > 30 && seals > 10 && done > 10, `${answers} answers, ${done} writes, ${seals} seals`)
   t.comment(`${answers} answers, ${done} writes, ${seals} seals`)
 })
 

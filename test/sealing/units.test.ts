@@ -2,9 +2,13 @@ import t from 'tap'
 import { mergeChunks } from '../../src/series/merge.js'
 import { concatChunks } from '../../src/sealing/concat-chunks.js'
 import { grewSince } from '../../src/sealing/retention-rewrite.js'
+import { SealedCutter } from '../../src/sealing/cut-sealed.js'
+import { DirtySweep } from '../../src/sealing/dirty-sweep.js'
+import { ChunkFlags, decodeChunk } from '../../src/series/chunk.js'
 import { SealSchedule } from '../../src/sealing/seal-schedule.js'
 import { shardsOf } from '../../src/sealing/shard-share.js'
 import type { SealRequest } from '../../src/store/seal-requests.js'
+import type { ScanTask } from '../../workers/seal-protocol.js'
 import { seededRandom } from '../../simulators/fleet/seeded-random.js'
 import { newSeed, tenantOf } from '../store/store-fixtures.js'
 import { chunkOf } from './seal-world.js'
@@ -97,4 +101,45 @@ void t.test('only what is kept longer is sealed again for it', async t => {
   t.equal(grewSince(tenant, 50), false)
   t.equal(grewSince({ ...tenant, retention: [...tenant.retention, { sinceStamp: 200, days: 20 }] }, 150), true)
   t.equal(grewSince({ ...tenant, tierRetention: [{ sinceStamp: 0, days: { '1m': 10, '1h': 20, '1d': 30 } }, { sinceStamp: 300, days: { '1m': 5, '1h': 20, '1d': 31 } }] }, 150), true)
+})
+
+void t.test('chunks are squeezed where that pays, and a device whose numbers are noise is not tried for every chunk', async t => {
+  const random = seededRandom(3)
+  const rows = (valueOf: (i: number) => number) => chunkOf(Array.from({ length: 40_000 }, (_, i) => ({ ts: i * 1e6, stamp: i * 1e6, values: { v: valueOf(i) } })))
+  const squeezed = (cutter: SealedCutter): boolean[] => cutter.chunks.map(({ bytes }) => (bytes[1] & ChunkFlags.squeezed) !== 0)
+  const noise = new SealedCutter({ squeeze: true })
+  const noisy = rows(() => random())
+  noise.add(noisy)
+  t.notOk(squeezed(noise).some(Boolean))
+  const calm = new SealedCutter({ squeeze: true })
+  calm.add(rows(i => [1, 5, 2, 9, 4, 4, 7][i % 7]))
+  t.ok(squeezed(calm).every(Boolean))
+  const growing = new SealedCutter({ squeeze: false })
+  growing.add(rows(i => [1, 5, 2, 9, 4, 4, 7][i % 7]))
+  t.notOk(squeezed(growing).some(Boolean))
+  let at = 0
+  for (const { bytes } of noise.chunks) {
+    const { ts, columns } = decodeChunk(bytes)
+    t.same(columns[0].values, noisy.columns[0].values.slice(at, at += ts.length))
+  }
+  t.equal(at, 40_000)
+})
+
+void t.test('the sweep asks for past buckets alone, and tells of what it found', async t => {
+  const asked: ScanTask[] = []
+  const found: string[] = []
+  const sweep = new DirtySweep({
+    listTenants: async () => ({ items: [tenantOf('a', 30)], next: null }),
+    scan: async task => {
+      asked.push(task)
+      return { kind: 'scan', buckets: [{ ...name('d'), slices: 3 }], shardsDone: task.shards.length, more: false, cpuMs: 1 }
+    },
+    endBefore: () => 4711,
+    found: (_, { device }) => found.push(device) > 0,
+    clock: { nowUs: () => 0, monotonicMs: () => 0 },
+    roundMs: 1000
+  })
+  t.equal(await sweep.step([1, 2]), true)
+  t.match(asked, [{ endBefore: 4711, shards: [1, 2] }])
+  t.same(found, ['d'])
 })

@@ -118,11 +118,18 @@ export function analyticsContract (t: Test, open: () => Promise<OpenedAnalytics>
     const store = await open()
     const [tenant, other] = [newTenantId(), newTenantId()]
     await store.insertPoints([pointOf(tenant, { device: 'gone' }), pointOf(tenant, { device: 'kept' }), pointOf(other)])
-    await store.replaceHours([hoursOf(tenant, 'gone', 5, [1])])
+    await store.replaceHours([hoursOf(tenant, 'gone', 5, [1]), hoursOf(tenant, 'hours', 5, [1])])
     await new Promise(resolve => { setTimeout(resolve, 2100) })
     const startedUs = Date.now() * 1000
     await store.insertPoints([pointOf(tenant, { device: 'kept' })])
+    const left = async (of: string | null, device: string | null): Promise<readonly string[]> =>
+      (await store.devicesWrittenBefore(of, startedUs - 1000, device === null ? null : { tenant, device }, 10_000)).filter(name => name.tenant === tenant || name.tenant === other).map(name => `${name.tenant === tenant ? 'own' : 'other'} ${name.device}`)
+    t.strictSame(await left(tenant, null), ['own gone', 'own hours'], 'those that were written before, and not again')
+    t.strictSame(await left(tenant, 'gone'), ['own hours'])
+    t.ok((await left(null, null)).includes('other d'))
+    t.equal((await store.devicesWrittenBefore(tenant, startedUs - 1000, null, 1)).length, 1)
     await store.dropWrittenBefore(tenant, startedUs - 1000)
+    t.strictSame(await left(tenant, null), [])
     t.strictSame(await all(store, tenant), { points: 1, devices: 1 })
     t.strictSame(await all(store, other), { points: 1, devices: 1 })
     t.strictSame(await hoursIn(store, tenant), [])

@@ -153,6 +153,30 @@ function slabContract (t: Test, open: OpenStore): void {
     t.equal((await raw.listHeadSlices(refOf(tenants[0], 'd'))).length + (await raw.listHeadSlices(refOf(tenants[1], 'd'))).length > 0, true)
   })
 
+  void t.test('raw: late slabs alone can be merged, however many current ones there are, and nothing is lost by it', async t => {
+    const { raw } = await open()
+    const tenant = newTenantId()
+    const journalId = '00000000000000c5'
+    const now = day0 + 40 * usPerDay + 33 * usPerMinute
+    const slab = (mark: number, agoMinutes: number) => slabOf(tenant, { shard: mark % 5, minute: Math.floor((now - agoMinutes * usPerMinute) / usPerMinute) * usPerMinute, slice: sliceOf(mark, journalId), stamp: now + mark })
+    const current = Array.from({ length: 20 }, (_, i) => slab(10 + i, i % 3))
+    const late = [slab(11, 40 * 1440), slab(13, 100), slab(17, 16)]
+    await raw.writeHead(writeOf({ slabs: [...current, ...late, slab(31, 200)] }))
+    const bound = { beforeMinute: now - 15 * usPerMinute, sinceStamp: now }
+    const before = sliceOf(30, journalId)
+    const found = await gather(raw.scanSlabsToMerge(before, 100, bound))
+    t.strictSame(found.map(({ slice, minute }) => `${slice.mark} ${minute}`).sort(), late.map(({ slice, minute }) => `${slice.mark} ${minute}`).sort(), 'none that is current, none of a slice that is not packed')
+    t.equal(found[0].minute, late[0].minute, 'oldest first')
+    t.equal((await gather(raw.scanSlabsToMerge(before, 2, bound))).length, 2)
+    await raw.replaceSlabs(found, writeOf({ chunks: [chunkOf(tenant, 'd', { slice: found[0].slice })] }))
+    t.strictSame(await gather(raw.scanSlabsToMerge(before, 100, bound)), [])
+    t.equal((await gather(raw.scanSlabsToMerge(before, 100))).length, 20, 'the current ones wait for their turn')
+    // A slice that is packed again.
+    await raw.writeHead(writeOf({ slabs: [late[1]] }))
+    t.equal((await gather(raw.scanSlabsToMerge(before, 100, { ...bound, sinceStamp: 0 }))).length, 1)
+    t.equal((await gather(raw.scanSlabsToMerge(sliceOf(32, journalId), 100))).length, 22)
+  })
+
   void t.test('raw: a slice that is packed again after its merge is visible and is merged again', async t => {
     const { raw } = await open()
     const tenant = newTenantId()
