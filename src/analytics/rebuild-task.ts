@@ -83,10 +83,10 @@ async function addHours (tenant: Tenant, device: string, { store, analytics, now
   let hours = 0
   const flush = async (): Promise<void> => {
     const joined = [...buckets.values()].map(({ bucket, version, parts }): AnalyticsHours => {
-      // Where nothing is unsealed, the rows are those of now, however old their seal is. They stand above what the projection brings of it.
+      // Where nothing is unsealed, the rows are those of now, however old their seal is.
       const isSealed = !meetsBucket(unsealed, bucket)
       const windows = withoutErasedHours(joinWindows(parts), { bucket, version }, erased)
-      return { tenant: tenant.id, device, bucket, version: isSealed ? version + 1 : version, windows, complete: completeAt(plan, bucket, isSealed ? now : readAfter(version)) }
+      return { tenant: tenant.id, device, bucket, version, windows, complete: completeAt(plan, bucket, isSealed ? now : readAfter(version)) }
     })
     buckets.clear()
     hours += joined.reduce((sum, { windows }) => sum + windows.reduce((count, { starts }) => count + starts.length, 0), 0)
