@@ -57,12 +57,17 @@ export interface AnalyticsParts {
 /** Setting: analytics has followed without a break since it was last turned on. */
 export const followingSetting = 'analytics-following'
 const engineWaitMs = 30_000
+/** A small store is read in a few seconds: the first question waits for it rather than be told to come again. */
+const fillWaitMs = 20_000
+const fillLookMs = 100
+const fillAgainMs = 30_000
 const healLookMs = 5000
 /** A rebuild that did not close the gap is not repeated sooner. */
 const healEveryMs = 600_000
 
 export class AnalyticsService {
   readonly #parts: AnalyticsParts
+  #closing = false
   #following = false
   #activating: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
@@ -92,6 +97,7 @@ export class AnalyticsService {
   }
 
   close (): void {
+    this.#closing = true
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#parts.rebuild.stop()
   }
@@ -114,15 +120,20 @@ export class AnalyticsService {
 
   /**
    * Before anything is asked: embedded, the first question turns analytics on.
-   * @throws TwinfoldError `not_found` where it cannot be had, `analytics_unavailable` while the engine does not answer
+   * @throws TwinfoldError `not_found` where it cannot be had, `analytics_unavailable` while the engine does not answer or has not caught up
+   * with the store: half an answer would look like a whole one
    */
   async ready (): Promise<void> {
     const { embedded } = this.#parts
-    if (embedded === null || (this.#following && embedded.engine.state === 'up')) return
+    if (embedded === null || (this.#following && !this.#catchingUp && embedded.engine.state === 'up')) return
     if (!this.#following) await this.#activate()
     const state = await embedded.engine.settled(engineWaitMs)
     if (state === 'off') throw new TwinfoldError('not_found', `analytics is off on this server: ${embedded.engine.reason}`)
     if (state !== 'up') throw new TwinfoldError('analytics_unavailable', `the analytics engine does not answer: ${embedded.engine.reason}`, { retryAfterMs: 5000 })
+    const { clock, rebuild } = this.#parts
+    for (const untilMs = clock.monotonicMs() + fillWaitMs; this.#catchingUp && clock.monotonicMs() < untilMs;) await new Promise(resolve => { setTimeout(resolve, fillLookMs) })
+    if (!this.#catchingUp) return
+    throw new TwinfoldError('analytics_unavailable', `analytics is being filled from the store (${rebuild.progress?.devices ?? 0} devices, ${rebuild.progress?.points ?? 0} points so far); ask again soon`, { retryAfterMs: 5000 })
   }
 
   /** @throws TwinfoldError `analytics_unavailable`, and as `ready` */
@@ -187,11 +198,20 @@ export class AnalyticsService {
   #catchUp (): void {
     const { embedded, rebuild, log } = this.#parts
     this.#catchingUp = true
+    const again = (): void => {
+      if (!this.#closing) setTimeout(() => { this.#catchUp() }, fillAgainMs).unref()
+    }
     rebuild.run(null).then(async ({ state }) => {
-      if (state !== 'done') return
+      if (state !== 'done') {
+        again()
+        return
+      }
       await embedded?.settings.putSetting(followingSetting, '1')
       this.#catchingUp = false
-    }).catch((error: Error) => { log.error({ error: error.message }, 'analytics has not caught up with the store; it is tried again at the next start') })
+    }).catch((error: Error) => {
+      log.error({ error: error.message, againInMs: fillAgainMs }, 'analytics has not caught up with the store; it is tried again')
+      again()
+    })
   }
 
   /** Embedded, nobody else would rebuild what the engine has lost with its directory. */

@@ -112,6 +112,7 @@ const answers = {
         to: { type: 'string', format: 'date-time' },
         tier: { type: 'string', enum: ['points', '1h'], description: 'What was read.' },
         lagSeconds: { type: 'number', description: 'How long points of this node have waited to be in analytics.' },
+        gap: { type: 'string', description: 'Only where points are missing until analytics is rebuilt: why.' },
         rows: {
           type: 'array',
           description: 'In order of group (topk: of rank), metric, time.',

@@ -15,7 +15,8 @@ const offReason = 'fleet queries need analytics, which is off on this server: do
 interface Asking {
   readonly fleet: FleetStore
   readonly tenant: string
-  readonly lagSeconds: number
+  /** How far analytics is behind, and why points are missing where some are. */
+  readonly asOf: { readonly lagSeconds: number, readonly gap?: string }
   /** As asked for. */
   readonly fromTs: number
   readonly toTs: number
@@ -33,7 +34,8 @@ async function asking (context: EdgeContext, request: FastifyRequest, body: Flee
   if (tenant === null) throw new TwinfoldError('not_found', 'the tenant is gone')
   // A retention that was shortened counts at once, as in every query. The lag is read before the answer: what comes in meanwhile makes it newer.
   const keptFromTs = Math.max(fromTs, nowUs - retentionDaysAt(tenant, nowUs) * usPerDay)
-  return { fleet, tenant: id, lagSeconds: Math.round((analytics?.status.lagSeconds ?? 0) * 1000) / 1000, fromTs, toTs, keptFromTs }
+  const { state = 'up', reason = '', lagSeconds = 0 } = analytics?.status ?? {}
+  return { fleet, tenant: id, asOf: { lagSeconds: Math.round(lagSeconds * 1000) / 1000, ...(state === 'gap' ? { gap: reason } : {}) }, fromTs, toTs, keptFromTs }
 }
 
 /** JSON has no NaN: as in readings they are texts. */
@@ -44,7 +46,7 @@ function jsonValue (value: FleetValue): FleetValue {
 async function answerQuery (context: EdgeContext, request: FastifyRequest, body: FleetBody): Promise<object> {
   const asked: FleetAsked = askedOf(body)
   const where = whereOf(body.where)
-  const { fleet, tenant, lagSeconds, fromTs, toTs, keptFromTs } = await asking(context, request, body)
+  const { fleet, tenant, asOf, fromTs, toTs, keptFromTs } = await asking(context, request, body)
   const { rows, tier } = keptFromTs >= toTs
     ? { rows: [], tier: 'points' }
     : await fleet.queryFleet({ tenant, fromTs: keptFromTs, toTs, where, ...asked })
@@ -52,7 +54,7 @@ async function answerQuery (context: EdgeContext, request: FastifyRequest, body:
     from: isoTime(fromTs),
     to: isoTime(toTs),
     tier,
-    lagSeconds,
+    ...asOf,
     rows: rows.map(row => {
       const group: Record<string, string> = {}
       asked.groupBy.forEach((key, index) => { group[key] = row.group[index] })
@@ -66,11 +68,11 @@ async function answerQuery (context: EdgeContext, request: FastifyRequest, body:
 async function answerHistogram (context: EdgeContext, request: FastifyRequest, body: FleetBody): Promise<object> {
   const histogram = histogramOf(body)
   const where = whereOf(body.where)
-  const { fleet, tenant, lagSeconds, fromTs, toTs, keptFromTs } = await asking(context, request, body)
+  const { fleet, tenant, asOf, fromTs, toTs, keptFromTs } = await asking(context, request, body)
   const { buckets, notFinite } = keptFromTs >= toTs
     ? { buckets: [], notFinite: 0 }
     : await fleet.histogram({ tenant, fromTs: keptFromTs, toTs, where, ...histogram })
-  return { from: isoTime(fromTs), to: isoTime(toTs), tier: 'points', lagSeconds, metric: histogram.metric, buckets, notFinite }
+  return { from: isoTime(fromTs), to: isoTime(toTs), tier: 'points', ...asOf, metric: histogram.metric, buckets, notFinite }
 }
 
 /** The parameters of a URL as the body that says the same. */
