@@ -110,19 +110,19 @@ t.test('on a real Cassandra', { timeout: 120_000 }, async t => {
   })
 
   t.test('a conditional write says whether it was applied, and what is there; one of twenty at once succeeds', async t => {
-    await client.write('CREATE TABLE claims (id text PRIMARY KEY, holder text, version bigint)', [])
-    const claim = 'INSERT INTO claims (id, holder, version) VALUES (?, ?, ?) IF NOT EXISTS'
+    await client.write('CREATE TABLE test_claims (id text PRIMARY KEY, holder text, version bigint)', [])
+    const claim = 'INSERT INTO test_claims (id, holder, version) VALUES (?, ?, ?) IF NOT EXISTS'
     t.strictSame(await client.writeIf(claim, ['a', 'one', 1]), { applied: true, row: null })
     t.strictSame(await client.writeIf(claim, ['a', 'two', 2]), { applied: false, row: { id: 'a', holder: 'one', version: 1 } })
-    t.strictSame(await client.writeIf('UPDATE claims SET version = ? WHERE id = ? IF version = ?', [2, 'a', 7]), { applied: false, row: { version: 1 } })
-    t.strictSame(await client.writeIf('UPDATE claims SET version = ? WHERE id = ? IF version = ?', [2, 'absent', 7]), { applied: false, row: null })
-    t.strictSame(await client.writeIf('UPDATE claims SET version = ? WHERE id = ? IF version = ?', [2, 'a', 1]), { applied: true, row: null })
-    t.strictSame(await client.readSerial('SELECT version FROM claims WHERE id = ?', ['a']), [{ version: 2 }])
+    t.strictSame(await client.writeIf('UPDATE test_claims SET version = ? WHERE id = ? IF version = ?', [2, 'a', 7]), { applied: false, row: { version: 1 } })
+    t.strictSame(await client.writeIf('UPDATE test_claims SET version = ? WHERE id = ? IF version = ?', [2, 'absent', 7]), { applied: false, row: null })
+    t.strictSame(await client.writeIf('UPDATE test_claims SET version = ? WHERE id = ? IF version = ?', [2, 'a', 1]), { applied: true, row: null })
+    t.strictSame(await client.readSerial('SELECT version FROM test_claims WHERE id = ?', ['a']), [{ version: 2 }])
     const other = await open()
     t.teardown(async () => { await other.close() })
     const outcomes = await Promise.allSettled(Array.from({ length: 20 }, async (_, i) => await (i % 2 === 0 ? client : other).writeIf(claim, ['b', `h${i}`, i])))
     const winners = outcomes.flatMap((outcome, i) => outcome.status === 'fulfilled' && outcome.value.applied ? [`h${i}`] : [])
-    const [held] = await client.readSerial('SELECT holder FROM claims WHERE id = ?', ['b'])
+    const [held] = await client.readSerial('SELECT holder FROM test_claims WHERE id = ?', ['b'])
     // One whose answer was lost in the contention may hold it without knowing.
     t.ok(winners.length <= 1, winners.join(' '))
     if (winners.length === 1) t.equal(held.holder, winners[0])

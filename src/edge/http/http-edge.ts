@@ -109,8 +109,8 @@ function newApp (context: EdgeContext): FastifyInstance {
     }
   }) as unknown as FastifyInstance
   app.server.maxConnections = options.connectionsMax ?? 20_000
-  app.addHook('onRequest', (request, _reply, done) => {
-    if (request.routeOptions.config.longBody !== true) cutSlowBody(app, request)
+  app.addHook('onRequest', (request, reply, done) => {
+    if (request.routeOptions.config.longBody !== true) cutSlowBody(app, request, reply)
     done()
   })
   app.decorateRequest('caller', null)
@@ -128,15 +128,17 @@ function newApp (context: EdgeContext): FastifyInstance {
 }
 
 /** Answers 408 and closes, as the server itself does where all requests have the same time. */
-function cutSlowBody (app: FastifyInstance, { raw }: FastifyRequest): void {
+function cutSlowBody (app: FastifyInstance, { raw }: FastifyRequest, reply: FastifyReply): void {
   if (raw.method === 'GET' || raw.complete) return
   const timer = setTimeout(() => {
     const error = Object.assign(new Error('the body did not arrive in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' })
     app.server.emit('clientError', error, raw.socket)
-  }, requestTimeoutMs)
+  }, requestTimeoutMs).unref()
   const stop = (): void => { clearTimeout(timer) }
   raw.once('end', stop)
-  raw.once('close', stop)
+  // Answered without its body: what is left of it is the server's to pass over or to cut.
+  reply.raw.once('finish', stop)
+  reply.raw.once('close', stop)
 }
 
 class Edge implements HttpEdge {
