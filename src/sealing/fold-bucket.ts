@@ -48,14 +48,25 @@ export class BucketFolder {
     return this.#rows
   }
 
+  /** One row for the day: what a row costs besides its windows (names, a form for every column) is more than a quiet hour's windows. */
+  #addMinutes (day: number, minutes: TierWindows): void {
+    const hours = hoursOf(minutes)
+    const windows = minutes.reduce((sum, { starts }) => sum + starts.length, 0)
+    if (hours.length > 1 && windows <= minutesRowMax) {
+      this.#rows.push({ kind: '1m', start: day, bytes: encodeTierRow(minutes, usPerMinute, day) })
+      return
+    }
+    for (const hour of hours) {
+      this.#rows.push({ kind: '1m', start: hour, bytes: encodeTierRow(sliceWindows(minutes, hour, hour + usPerHour), usPerMinute, hour) })
+    }
+  }
+
   #closeDay (): void {
     if (this.#day === null) return
     const { start, tiers, sketches } = this.#day
     this.#day = null
     const minutes = tiers.finish()
-    for (const hour of hoursOf(minutes)) {
-      this.#rows.push({ kind: '1m', start: hour, bytes: encodeTierRow(sliceWindows(minutes, hour, hour + usPerHour), usPerMinute, hour) })
-    }
+    this.#addMinutes(start, minutes)
     const hours = foldWindows(minutes, usPerHour)
     this.#rows.push({ kind: '1h', start, bytes: encodeTierRow(hours, usPerHour, start) })
     this.#rows.push({ kind: '1d', start, bytes: encodeTierRow(foldWindows(hours, usPerDay), usPerDay, start) })
@@ -66,6 +77,9 @@ export class BucketFolder {
     this.#rows.push({ kind: 'q1d', start, bytes: encodeSketchRow(foldSketches(hourly, usPerDay), usPerDay, start) })
   }
 }
+
+/** A row of minutes holds at most so many windows of all metrics: above it is cut into hours. */
+const minutesRowMax = 2 ** 16
 
 /** Hours that have a window, ascending. */
 function hoursOf (minutes: TierWindows): number[] {

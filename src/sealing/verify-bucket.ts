@@ -2,7 +2,7 @@
  * Recomputes the tier rows of one sealed bucket from its raw points, along the tree that made them, and compares (INVARIANTS 4). The
  * comparison is of bytes; where they differ, the windows are decoded and every value that differs is named.
  */
-import { usPerDay, usPerHour, usPerMinute } from '../core/reading.js'
+import { usPerDay, usPerMinute } from '../core/reading.js'
 import type { SealedBucket, BucketRef } from '../store/raw-store.js'
 import type { Store } from '../store/store.js'
 import { tierKinds, tierOfKind, type TierKind, type TierRow } from '../store/tier-store.js'
@@ -102,5 +102,5 @@ function compareBucket (tenant: Tenant, ref: BucketRef, sealed: SealedBucket, st
 
 function mayBeGone (tenant: Tenant, kind: TierKind, start: number, nowUs: number): boolean {
   const days = Math.min(...tierClasses(tenant, tierOfKind(kind)), tierDaysAt(tenant, tierOfKind(kind), nowUs))
-  return start + (kind === '1m' ? usPerHour : usPerDay) + days * usPerDay - expirySlackUs < nowUs
+  return start + usPerDay + days * usPerDay - expirySlackUs < nowUs
 }

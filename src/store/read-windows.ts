@@ -22,8 +22,8 @@ import type { Store } from './store.js'
 import { tierOfKind, tiers, type Tier, type TierKind, type TierRow } from './tier-store.js'
 
 export const tierWidthUs: Readonly<Record<Tier, number>> = { '1m': usPerMinute, '1h': usPerHour, '1d': usPerDay }
-/** The time that one row of a kind stands for. */
-const rowSpanUs = (kind: TierKind): number => kind === '1m' ? usPerHour : usPerDay
+/** The time that one row stands for at most: rows of minutes are of a day or of an hour, which begins like one. */
+const rowSpanUs = usPerDay
 
 export interface WindowsRequest {
   readonly tenant: string
@@ -128,7 +128,7 @@ export class WindowReader {
     if (ranges.length === 0) return forms.join([])
     const rows = await this.#rows(kind, ranges)
     const stale = this.#staleOf(rows, widthUs, ranges)
-    const needed = stale.all.length === 0 ? rows : rows.filter(row => !coversSpan(stale.all, row.start, row.start + rowSpanUs(kind)))
+    const needed = stale.all.length === 0 ? rows : rows.filter(row => !coversSpan(stale.all, row.start, row.start + rowSpanUs))
     const stored = forms.decode(bytesOf(needed, this.#request.checkpoint), needed.length)
     const raw = joinSpans([...stale.all, ...[...stale.byMetric.values()].flat()])
     const folded: T[] = []
@@ -138,9 +138,12 @@ export class WindowReader {
 
   async #rows (kind: TierKind, ranges: readonly Span[]): Promise<readonly TierRow[]> {
     const { tenant, device, tierClasses, checkpoint } = this.#request
-    const spanUs = rowSpanUs(kind)
     const of = { tenant, device, retentionDays: tierClasses[tierOfKind(kind)] }
-    const scans = joinSpans(coverOf(ranges, spanUs), rowsBetweenMax * spanUs).flatMap(span => piecesOf(span, rowsAtOnce * spanUs))
+    const spanUs = kind === '1m' ? usPerHour : usPerDay
+    const starts = coverOf(ranges, spanUs)
+    // A day's minutes begin with the day, wherever in it the range does.
+    if (kind === '1m') starts.push(...coverOf(ranges, usPerDay).flatMap(day => daysOf(day)))
+    const scans = joinSpans(starts, rowsBetweenMax * spanUs).flatMap(span => piecesOf(span, rowsAtOnce * spanUs))
     const found = await inParallel(scans, async ({ fromTs, toTs }) => {
       checkpoint?.()
       return await this.#store.tiers.readTiers(of, kind, fromTs, toTs)
@@ -152,9 +155,9 @@ export class WindowReader {
   #staleOf (rows: readonly TierRow[], widthUs: number, ranges: readonly Span[]): Stale {
     const all: Span[] = [...this.#unsealed]
     const byMetric = new Map<string, Span[]>()
-    for (const { kind, start, asOf } of rows) {
+    for (const { start, asOf } of rows) {
       for (const { stamp, metric = null, fromTs = -Infinity, toTs = Infinity } of this.#parts) {
-        const span = { fromTs: Math.max(start, fromTs), toTs: Math.min(start + rowSpanUs(kind), toTs) }
+        const span = { fromTs: Math.max(start, fromTs), toTs: Math.min(start + rowSpanUs, toTs) }
         if (stamp <= asOf || span.fromTs >= span.toTs) continue
         if (metric === null) all.push(span)
         else byMetric.set(metric, [...byMetric.get(metric) ?? [], span])
@@ -217,6 +220,13 @@ function piecesOf ({ fromTs, toTs }: Span, lengthUs: number): Span[] {
   const pieces: Span[] = []
   for (let from = fromTs; from < toTs; from += lengthUs) pieces.push({ fromTs: from, toTs: Math.min(from + lengthUs, toTs) })
   return pieces
+}
+
+/** The first instant of every day of a range. */
+function daysOf ({ fromTs, toTs }: Span): Span[] {
+  const days: Span[] = []
+  for (let day = fromTs; day < toTs; day += usPerDay) days.push({ fromTs: day, toTs: day + 1 })
+  return days
 }
 
 /** Stored windows where they are not stale, folded ones where they are. */

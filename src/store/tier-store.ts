@@ -14,7 +14,7 @@ import type { Bucket } from '../series/partition-plan.js'
 import type { DeviceRange } from './raw-store.js'
 
 /**
- * `1m`: the minutes of an hour. `1h`: the hours of a UTC day. `1d`: a UTC day. `q1h`, `q1d`: the quantile sketches of a day's hours,
+ * `1m`: the minutes of a UTC day, or of an hour where all lie in one or a day's are too many for a row. `1h`: the hours of a UTC day. `1d`: a UTC day. `q1h`, `q1d`: the quantile sketches of a day's hours,
  * and of the day. Every row holds all metrics of the device.
  */
 export const tierKinds = ['1m', '1h', '1d', 'q1h', 'q1d'] as const
@@ -30,7 +30,7 @@ export function tierOfKind (kind: TierKind): Tier {
 
 export interface TierRow {
   readonly kind: TierKind
-  /** µs: the hour (`1m`) or UTC day (the others) that the row stands for; windows outside its bucket are not in it. */
+  /** µs: the UTC day, or the hour of a `1m` row, that the row stands for; windows outside its bucket are not in it. */
   readonly start: number
   /** The bucket whose points it holds. */
   readonly bucket: Bucket

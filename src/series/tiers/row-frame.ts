@@ -20,7 +20,7 @@ const squeezeKeepsAt = 7 / 8
 const settingsOf = (layout: Layout): EncodeSettings => ({ layout, seekable: false })
 
 /** Of large rows of windows with so many packed bytes a window the compressor is worth a try: nearly empty columns, or doubles. Between them lies what is packed well. */
-const squeezableBelow = 4
+const squeezableBelow = 2
 const squeezableFrom = 30
 const largeBytes = 2048
 
@@ -45,7 +45,7 @@ export function writeRow (kind: number, windows: number, widthUs: number, writeB
   const body = new ByteWriter(packed.length * 2)
   writeBody(body, settingsOf('varints'))
   if (body.length > bodyBytesMax) return packed.take()
-  const deflated = deflateRawSync(body.bytes.subarray(0, body.length), { level: 9, memLevel: 9 })
+  const deflated = deflateRawSync(body.bytes.subarray(0, body.length), { level: 6, memLevel: 9 })
   const squeezed = new ByteWriter(deflated.length + 16)
   squeezed.byte(tierFormatVersion)
   squeezed.byte(kind | isSqueezed)
