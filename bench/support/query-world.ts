@@ -77,7 +77,7 @@ export class QueryWorld {
   }
 
   /** @param path of the i-th question; questions to different devices keep one cache from answering for all */
-  async measure (path: (i: number) => string, { times, warmUp = 3 }: { readonly times: number, readonly warmUp?: number }): Promise<Measured> {
+  async measure (path: (i: number) => string, { times, warmUp = 60 }: { readonly times: number, readonly warmUp?: number }): Promise<Measured> {
     for (let i = 0; i < warmUp; i++) await this.ask(path(i))
     const before = cpuMs(this.server.pid)
     const latencies: number[] = []

@@ -99,7 +99,7 @@ async function questionRow (context: BenchContext, world: QueryWorld, profile: P
   const answer = JSON.parse(fast.body) as WindowAnswer
   const figures: Record<string, number | string> = { ...figuresOf(fast), tier: answer.tier ?? '?', windows: answer.series[0]?.values.length ?? 0 }
   if (raw) {
-    const slow = await world.measure(path('&tier=raw'), { times: context.quick ? 3 : 15, warmUp: 1 })
+    const slow = await world.measure(path('&tier=raw'), { times: context.quick ? 3 : 40, warmUp: context.quick ? 1 : 20 })
     figures['raw p50 ms'] = slow.p50Ms
     figures['raw/tier p50'] = slow.p50Ms / fast.p50Ms
     figures['raw/tier CPU'] = slow.cpuMsPerQuery / fast.cpuMsPerQuery
