@@ -17,7 +17,7 @@ type Call = (method: string, path: string, body?: unknown) => Promise<Answer>
 async function start (t: Test, more: Record<string, string> = {}): Promise<Call> {
   const directory = mkdtempSync(join(tmpdir(), 'twinfold-fleet-'))
   const app = await startApp(readConfig({
-    TWINFOLD_DATA: directory, TWINFOLD_MQTT_PORT: '0', TWINFOLD_HTTP_PORT: '0', TWINFOLD_ADMIN_KEY: adminKey, TWINFOLD_MERGE_AFTER_MS: '500', TWINFOLD_SEAL_AFTER_MS: '8000', ...more
+    TWINFOLD_DATA: directory, TWINFOLD_MQTT_PORT: '0', TWINFOLD_HTTP_PORT: '0', TWINFOLD_ADMIN_KEY: adminKey, TWINFOLD_MERGE_AFTER_MS: '500', TWINFOLD_SEAL_AFTER_MS: '20000', ...more
   }), { clock: systemClock, log: silentLog })
   t.teardown(async () => {
     await app.close()
@@ -37,7 +37,7 @@ async function start (t: Test, more: Record<string, string> = {}): Promise<Call>
 /** Asks until the answer is as wanted, for a while. */
 async function until (ask: () => Promise<Answer>, wanted: (answer: Answer) => boolean): Promise<Answer> {
   let answer = await ask()
-  for (let i = 0; i < 500 && !wanted(answer); i++) {
+  for (let i = 0; i < 900 && !wanted(answer); i++) {
     await new Promise(resolve => { setTimeout(resolve, 100) })
     answer = await ask()
   }
