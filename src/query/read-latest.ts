@@ -89,7 +89,8 @@ export class LatestReader {
     const stale = known?.values.some(value => isErased(value, erased)) === true
     if (stale && !await succeeded(hot.forgetDevice(tenant, device, erased.before))) return await this.#fromStore(task, checkpoint)
     // The basis was taken before the store is read: what happens to the hot state meanwhile shows.
-    const values = await this.#fromStore({ ...task, metrics: null }, checkpoint)
+    // Complete means whatever the retention of this question: the next one's may reach further back.
+    const values = await this.#fromStore({ ...task, metrics: null, oldestTs: 0 }, checkpoint)
     await succeeded(hot.fillLatest({ tenant, device, values }, basis))
     return values
   }
