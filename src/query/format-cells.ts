@@ -1,5 +1,5 @@
 /** Cells of a column as JSON. Pure. */
-import { formatValue } from './format-values.js'
+import { formatValue } from '../core/json-values.js'
 import type { Cell } from './fill.js'
 
 export function formatCell (cell: Cell): string {

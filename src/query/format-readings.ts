@@ -2,7 +2,7 @@
 import type { Chunk, Column } from '../core/reading.js'
 import { journalColumnName } from '../series/merge.js'
 import type { TimeFormat } from '../../workers/protocol.js'
-import { formatTime, formatValue } from './format-values.js'
+import { formatTime, formatValue } from '../core/json-values.js'
 import type { JsonBytes } from './json-bytes.js'
 import type { NumberTexts } from './number-texts.js'
 

@@ -4,7 +4,7 @@
  */
 import { usPerDay, usPerHour, type Chunk, type Value } from '../core/reading.js'
 import { valueAt } from '../series/merge.js'
-import { lowerBound } from '../store/cut-chunk.js'
+import { lowerBound } from '../series/cut-chunk.js'
 import { readReadings } from '../store/read-readings.js'
 import type { WindowReader } from '../store/read-windows.js'
 import type { Store } from '../store/store.js'

@@ -12,7 +12,7 @@ import { HotGenerationLease } from '../store/hot-generation.js'
 import type { HotState, KnownLatest, LatestValue } from '../store/hot-state.js'
 import type { Store } from '../store/store.js'
 import type { LatestQuery, QueryResult } from '../../workers/protocol.js'
-import { bytesOf, formatTime, formatValue } from './format-values.js'
+import { bytesOf, formatTime, formatValue } from '../core/json-values.js'
 import { erasedOf, readReadings, type Erased } from '../store/read-readings.js'
 
 /** A change of the generation is seen at the latest then: part of the 500 ms of INVARIANTS 2. */

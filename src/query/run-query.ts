@@ -14,8 +14,6 @@ import { AggregateRunner } from './run-aggregate.js'
 import { runShape } from './run-shape.js'
 import { readReadings } from '../store/read-readings.js'
 
-export { formatTime, formatValue } from './format-values.js'
-
 export class QueryRunner {
   readonly #store: Store
   readonly #clock: Clock

@@ -13,7 +13,7 @@ import { tiers, type Tier } from '../store/tier-store.js'
 import type { QueryResult } from '../../workers/protocol.js'
 import type { ShapeQuery, Source } from '../../workers/query-protocol.js'
 import { lttb, minMax, type ShapePoints } from './downsample.js'
-import { bytesOf, formatTime, formatValue } from './format-values.js'
+import { bytesOf, formatTime, formatValue } from '../core/json-values.js'
 
 /** Windows read for each point of the answer, at least. */
 const windowsPerPoint = 4

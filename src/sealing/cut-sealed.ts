@@ -4,7 +4,7 @@
  */
 import type { Chunk, Column } from '../core/reading.js'
 import { ChunkFlags, encodeChunk } from '../series/chunk.js'
-import { cutChunk } from '../store/cut-chunk.js'
+import { sliceRows } from '../series/cut-chunk.js'
 import type { SealedBucket } from '../store/raw-store.js'
 
 export type SealedChunk = SealedBucket['chunks'][number]
@@ -67,12 +67,6 @@ export class SealedCutter {
 function momentBorder ({ ts }: Chunk, row: number): number {
   while (row > 0 && row < ts.length && ts[row] === ts[row - 1]) row++
   return row
-}
-
-/** Rows from `from` to before `to`; both at borders of timestamps. */
-function sliceRows (chunk: Chunk, from: number, to: number): Chunk {
-  if (from === 0 && to === chunk.ts.length) return chunk
-  return cutChunk(chunk, chunk.ts[from], to < chunk.ts.length ? chunk.ts[to] : Infinity)
 }
 
 /** Values in a chunk, the names of journals not counted. */

@@ -7,7 +7,7 @@
  */
 import { usPerDay, usPerHour, usPerMinute, type Chunk } from '../core/reading.js'
 import { encodeSketchRow, encodeTierRow, foldSketches, foldWindows, SketchFolder, sliceWindows, TierFolder, type TierWindows } from '../series/tiers/index.js'
-import { cutChunk } from '../store/cut-chunk.js'
+import { cutChunk } from '../series/cut-chunk.js'
 import type { TierKind } from '../store/tier-store.js'
 
 /** A tier row without its bucket and its place. */

@@ -9,7 +9,7 @@ import type { Chunk } from '../core/reading.js'
 import { decodeChunk } from '../series/codec.js'
 import { dropErased } from '../series/erase.js'
 import { mergeChunks, type MergeRange, type MergeSource } from '../series/merge.js'
-import { cutChunk } from '../store/cut-chunk.js'
+import { cutChunk } from '../series/cut-chunk.js'
 import type { ErasedPart } from '../store/small-stores.js'
 import { concatChunks } from './concat-chunks.js'
 

@@ -14,7 +14,7 @@ import { decodeSlabDevice } from '../series/codec.js'
 import {
   decodeSketchRows, decodeTierRows, foldWindows, joinSketches, joinWindows, SketchFolder, sliceWindows, TierFolder, type SketchWindows, type TierWindows
 } from '../series/tiers/index.js'
-import { cutChunk, lowerBound } from './cut-chunk.js'
+import { cutChunk, lowerBound } from '../series/cut-chunk.js'
 import { readReadings } from './read-readings.js'
 import type { ErasedPart } from './small-stores.js'
 import { coverOf, coversSpan, joinSpans, withinSpans, withoutSpans, type Span } from './spans.js'

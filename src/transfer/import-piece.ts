@@ -25,7 +25,7 @@ import { PieceSink } from './piece-sink.js'
 import { readPiece } from './record-splitter.js'
 import { newestOf } from './newest-values.js'
 import { pieceRowsMax } from './row-limits.js'
-import { sliceRows } from './slice-rows.js'
+import { sliceRows } from '../series/cut-chunk.js'
 
 export interface ImportPiecesOptions {
   readonly store: Store

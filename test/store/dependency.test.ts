@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { TwinfoldError } from '../../src/core/errors.js'
 import { silentLog } from '../../src/core/log.js'
-import { Dependency, type DependencyOptions } from '../../src/store/cluster/dependency.js'
+import { Dependency, type DependencyOptions } from '../../src/store/dependency.js'
 
 interface Bench { readonly it: Dependency, readonly clock: { ms: number, us: number }, fails: boolean, tried: number, call(): Promise<string> }
 

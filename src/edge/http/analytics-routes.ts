@@ -1,5 +1,6 @@
 /** The fleet-wide read side: whether it is there and how far behind, and how much a tenant has in it. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { RebuildProgress } from '../../analytics/rebuild.js'
 import { TwinfoldError } from '../../core/errors.js'
 import { usPerDay } from '../../core/reading.js'
 import { retentionDaysAt } from '../../tenancy/model.js'
@@ -11,17 +12,6 @@ import type { Schema } from './schema-check.js'
 
 const lagSchema: Schema = { type: ['number', 'null'], description: 'How long points of this node have waited to be in analytics: since the oldest one that is not. 0: all are in. null: analytics is off.' }
 
-interface RebuildView {
-  readonly state: 'running' | 'done' | 'failed'
-  readonly tenant: string | null
-  readonly startedUs: number
-  readonly devices: number
-  readonly points: number
-  readonly hours: number
-  readonly damaged: number
-  readonly detail: string
-}
-
 /** What the routes answer from; absent where analytics is off. */
 export interface AnalyticsSource {
   readonly status: {
@@ -29,10 +19,10 @@ export interface AnalyticsSource {
     readonly reason: string
     readonly lagSeconds: number
     readonly hoursLagSeconds: number
-    readonly rebuild: RebuildView | null
+    readonly rebuild: RebuildProgress | null
   }
   /** Begins a rebuild of a tenant or (null) of all, unless one runs. */
-  startRebuild (tenant: string | null): RebuildView | null
+  startRebuild (tenant: string | null): RebuildProgress | null
   /** Once a device was made, changed or deleted. */
   noteDevice (tenant: string, id: string): void
   /** Once an erasure was stored. */
@@ -54,7 +44,7 @@ const rebuildSchema: Schema = {
 }
 
 /** Says no tenant's name: any tenant may ask. */
-function rebuildView (rebuild: RebuildView | null): object | null {
+function rebuildView (rebuild: RebuildProgress | null): object | null {
   if (rebuild === null) return null
   const { state, startedUs, devices, points, hours, damaged } = rebuild
   return { state, startedAt: isoTime(startedUs), devices, points, hours, damaged }

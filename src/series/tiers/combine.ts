@@ -3,6 +3,7 @@
  * a fold of the points themselves, in whatever steps; of other doubles it belongs to the tree, and may differ in the last bits from a fold of
  * the whole. `verify` folds along the tree that made the rows.
  */
+import { lowerBound } from '../cut-chunk.js'
 import { combineBooleans, combineStrings } from './state-combine.js'
 import { combineNumbers } from './number-combine.js'
 import { compareSeries } from './series-order.js'
@@ -53,24 +54,12 @@ export function joinSeries (parts: readonly SeriesWindows[]): SeriesWindows {
 export function sliceWindows (windows: TierWindows, fromTs: number, toTs: number): TierWindows {
   const slices: SeriesWindows[] = []
   for (const series of windows) {
-    const from = indexFrom(series.starts, fromTs)
-    const to = indexFrom(series.starts, toTs)
+    const from = lowerBound(series.starts, fromTs)
+    const to = lowerBound(series.starts, toTs)
     if (from === 0 && to === series.starts.length && to > 0) slices.push(series)
     else if (from < to) slices.push(sliceSeries(series, from, to))
   }
   return slices
-}
-
-/** The first index whose start is not below `ts`. */
-function indexFrom (starts: Float64Array, ts: number): number {
-  let low = 0
-  let high = starts.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (starts[middle] < ts) low = middle + 1
-    else high = middle
-  }
-  return low
 }
 
 function ascends (starts: Float64Array): boolean {

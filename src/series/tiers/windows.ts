@@ -4,7 +4,7 @@
  * Times are µs. Everything is a function of the points alone: whatever the chunks and the order in which they came, the
  * same points give the same bits (INVARIANTS 4).
  */
-import type { Value, ValueType } from '../../core/reading.js'
+import type { ValueType } from '../../core/reading.js'
 
 interface WindowsOf<T extends ValueType> {
   readonly metric: string
@@ -63,13 +63,3 @@ export type SeriesWindows = NumberWindows | BooleanWindows | StringWindows
 
 /** Ascending by (metric, type). */
 export type TierWindows = readonly SeriesWindows[]
-
-/** One window, for tests and for consumers of few. */
-export interface WindowView {
-  readonly start: number
-  readonly count: number
-  readonly first: Value
-  readonly firstTs: number
-  readonly last: Value
-  readonly lastTs: number
-}

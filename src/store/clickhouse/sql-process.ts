@@ -16,8 +16,6 @@ const openMsMax = 30_000
 const watchMs = 200
 const pageBytes = 4096
 
-export type SqlProcessAnswer = Extract<SqlReply, { kind: 'answer' }>
-
 export class SqlProcess {
   readonly #child: ChildProcess
   readonly #limits: SqlLimits

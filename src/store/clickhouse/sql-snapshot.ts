@@ -54,9 +54,6 @@ const sources: readonly Source[] = [
   }
 ]
 
-/** The columns that tenant SQL knows, for its description. */
-export const sqlColumns: Readonly<Record<string, Columns>> = Object.fromEntries(sources.map(({ name, columns }) => [name, columns]))
-
 interface Part { readonly month: number, readonly rows: number, readonly print: string }
 
 /** Parameters of an export are bound; the tenant's directory is named by a hash of it. */

@@ -40,11 +40,6 @@ export function chunkKey (slice: SliceId, part: number): Buffer {
   return key
 }
 
-/** First possible and last possible key of a slice's chunks. */
-export function sliceKeys (slice: SliceId): { first: Buffer, last: Buffer } {
-  return { first: chunkKey(slice, 0), last: chunkKey(slice, 0xffffffff) }
-}
-
 export function readChunkKey (key: Buffer): { slice: SliceId, part: number } {
   return {
     slice: { journalId: key.toString('hex', 0, journalBytes), mark: key[journalBytes] * 2 ** 48 + key.readUIntBE(journalBytes + 1, 6) },

@@ -1,4 +1,4 @@
-/** The part of a merged chunk that lies in a range of time, without a copy where columns are whole. Pure. */
+/** A range of a chunk's rows, by number or by time, as a chunk that shares the memory of its numbers. Pure. */
 import type { Chunk, Column } from '../core/reading.js'
 
 /** Index of the first element that is not below `bound`, in an ascending array. */
@@ -15,8 +15,11 @@ export function lowerBound (values: ArrayLike<number>, bound: number): number {
 
 /** Rows with fromTs <= ts < toTs of a chunk whose rows ascend by time, µs. Columns without a value there are left out. */
 export function cutChunk (chunk: Chunk, fromTs: number, toTs: number): Chunk {
-  const from = lowerBound(chunk.ts, fromTs)
-  const to = lowerBound(chunk.ts, toTs)
+  return sliceRows(chunk, lowerBound(chunk.ts, fromTs), lowerBound(chunk.ts, toTs))
+}
+
+/** Rows [from, to) of the chunk. Columns without a value there are left out. */
+export function sliceRows (chunk: Chunk, from: number, to: number): Chunk {
   if (from === 0 && to === chunk.ts.length) return chunk
   const columns = chunk.columns.map(column => cutColumn(column, from, to)).filter(({ values }) => values.length > 0)
   return { ts: chunk.ts.subarray(from, to), stamps: chunk.stamps.subarray(from, to), columns }
