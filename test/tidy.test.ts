@@ -38,7 +38,7 @@ t.test('only the open-*.ts beside the ports name a storage backend', async t => 
 })
 
 t.test('stages import core, series, ports, models and themselves; siblings by type only', async t => {
-  const stages = ['analytics', 'edge', 'gate', 'journal', 'live', 'nodes', 'pipeline', 'query', 'sealing', 'tenancy', 'transfer']
+  const stages = ['alarms', 'analytics', 'commands', 'edge', 'events', 'gate', 'inlet', 'journal', 'live', 'models', 'nodes', 'pipeline', 'presence', 'query', 'sealing', 'search', 'tenancy', 'transfer', 'twin']
   // What every stage may use: words, pure series code, ports, the record format, the gate's pure decisions, the models.
   const shared = /^src\/(core|series|store)\/|^src\/journal\/(record|segment-scan|journal-types)\.ts$|^src\/gate\/|^src\/tenancy\/model\.ts$|^workers\/([a-z]+-)?protocol\.ts$/
   for (const stage of stages) {

@@ -17,6 +17,13 @@ export const RecordKind = {
   bodySenmlCbor: 5,
   /** CBOR with the shapes of JSON readings. */
   bodyCbor: 6,
+  /**
+   * A run of whole MQTT PUBLISH packets that are no telemetry: reported state, answers to commands, events. Topics are written out
+   * (`devices/{id}/…`). For the applier (src/inlet), not for the packer.
+   */
+  deviceMessages: 7,
+  /** A change of a twin is about to be committed by this node (src/inlet): after a crash its events are told again. */
+  intent: 8,
   /** Closes a slice: all records since the previous mark. Body: see `SliceMark`. */
   mark: 64
 } as const

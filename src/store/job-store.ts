@@ -1,7 +1,7 @@
 /** Port: long work that a tenant asked for and can follow: imports, deletions. Durable; survives a restart of the server. */
 import type { Page } from './registry.js'
 
-export type JobKind = 'import' | 'delete'
+export type JobKind = 'import' | 'delete' | 'twins'
 /** `waiting`: for another node or a dependency; it goes on by itself. */
 export type JobState = 'queued' | 'running' | 'waiting' | 'done' | 'failed' | 'cancelled'
 

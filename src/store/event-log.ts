@@ -1,0 +1,66 @@
+/**
+ * Port: the durable outbox of what happened, for webhooks, streams, MQTT subscribers and the search projection (DESIGN 3.6). Events of
+ * one device are in one lane, in the order they happened in; they are kept `eventsKeptUs`, read or not, so a sink that is away for less
+ * loses nothing. An event may be there more than once (a repeat after a crash), always with the same id.
+ */
+
+export type OutEventType =
+  | 'twin.created' | 'twin.changed' | 'twin.deleted'
+  | 'device.connected' | 'device.disconnected' | 'device.event'
+  | 'command.changed'
+  | 'alarm.raised' | 'alarm.acknowledged' | 'alarm.cleared'
+  | 'deadletter.added'
+
+export interface OutEvent {
+  /** Unique, and the same for a repeat; ASCII, at most 256 characters. */
+  readonly id: string
+  readonly tenant: string
+  /** '' where it is of no device. */
+  readonly device: string
+  readonly type: OutEventType
+  /** When it happened, accept stamp, µs. */
+  readonly stamp: number
+  /** JSON object, at most 256 KiB. */
+  readonly data: string
+  /** Events of a sequence (the versions of a twin) are told in the order of these numbers. Absent: in order of stamp. */
+  readonly sequence?: { readonly of: string, readonly number: number }
+}
+
+/** Events are spread over so many lanes by tenant and device. */
+export const eventLanes = 16
+export const eventsKeptUs = 7 * 24 * 3600 * 1e6
+
+export interface LoggedEvent {
+  /** Sorts as text; opaque. */
+  readonly position: string
+  readonly event: OutEvent
+}
+
+export interface EventLog {
+  /** Survives SIGKILL when it resolves. Events of one lane are read in the order of the calls. */
+  appendEvents(events: readonly OutEvent[]): Promise<void>
+  /**
+   * Events of the lane after the position ('' for the oldest kept), ascending, at most `limit`, and the position to go on from, which
+   * moves on where there are none too. What was appended before is there at once (embedded), or after `settleMs` (cluster).
+   */
+  readEvents(lane: number, after: string, limit: number): Promise<{ readonly events: readonly LoggedEvent[], readonly position: string }>
+  /** The position after everything that can be read now: where a new reader begins that wants no past. */
+  endOfEvents(lane: number): Promise<string>
+  /** The position before the first event at or after the stamp. */
+  positionAt(lane: number, stampUs: number): string
+  /** How long an appended event may take until every reader sees it, ms. */
+  readonly settleMs: number
+  /** Takes away what is older than `eventsKeptUs`; called now and then by one node. */
+  trimEvents(nowUs: number): Promise<void>
+  /** Told in this process of lanes that were appended to; for readers that wait. Returns how to stop. */
+  onAppended(listener: (lanes: ReadonlySet<number>) => void): () => void
+}
+
+/** FNV-1a of tenant and device, so that every node finds the same lane. */
+export function laneOf (tenant: string, device: string): number {
+  let hash = 0x811c9dc5
+  for (const text of [tenant, '\0', device]) {
+    for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0
+  }
+  return hash % eventLanes
+}
