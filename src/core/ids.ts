@@ -16,6 +16,15 @@ export function isTenantId (value: unknown): value is string {
   return typeof value === 'string' && tenantIdPattern.test(value)
 }
 
+const twinNamePattern = /^[A-Za-z0-9._:@-]{1,64}$/
+/** Words that stand where a twin's name would in topics. */
+const twinWords: ReadonlySet<string> = new Set(['reported', 'desired', 'delta', 'get', 'accepted', 'rejected'])
+
+/** Names of a device's further twins: 1 to 64 characters as in device ids; words of the topics are no names. */
+export function isTwinName (value: unknown): value is string {
+  return typeof value === 'string' && twinNamePattern.test(value) && !twinWords.has(value)
+}
+
 /** FNV-1a, 32 bit, over the UTF-16 code units (ids are ASCII). Part of the key layout: it never changes. */
 export function hash32 (text: string): number {
   let hash = 0x811c9dc5

@@ -31,6 +31,7 @@ export interface NodeMembershipOptions {
 
 export interface NodeView {
   readonly name: string
+  readonly bootId: string
   readonly journalId: string
   /** `live`: heard of within the lease. `clock-off`: live, but not to be believed. `gone`: silent for longer. */
   readonly state: 'live' | 'clock-off' | 'gone'
@@ -54,6 +55,7 @@ export class NodeMembership {
   #timer: NodeJS.Timeout | null = null
   #beating: Promise<void> | null = null
   #beats = 0
+  #answeredAtMs = -Infinity
   #conflict: string | null = null
   #verdict: ClusterClock['verdict'] = 'unknown'
   #distrusted = new Set<string>()
@@ -88,11 +90,15 @@ export class NodeMembership {
     return this.#clock.offsetUs === null ? null : this.#clock.offsetUs / 1000
   }
 
+  /** Since the last beat that was answered, ms; Infinity before the first. What `list` says is as old as that. */
+  get answerAgeMs (): number { return this.#options.clock.monotonicMs() - this.#answeredAtMs }
+
   /** All nodes, in order of name. As old as the last beat that was answered. */
   list (): NodeView[] {
     const { name, bootId } = this.#options
     return this.#seen.map((node): NodeView => ({
       name: node.name,
+      bootId: node.bootId,
       journalId: node.journalId,
       state: node.silentMs > nodeLeaseMs ? 'gone' : node.clock === 'off' ? 'clock-off' : 'live',
       lastSeenUs: node.wallUs,
@@ -118,6 +124,7 @@ export class NodeMembership {
       return
     }
     this.stats.beats++
+    this.#answeredAtMs = clock.monotonicMs()
     this.#clock.add(askedUs, clock.nowUs(), answer.clusterUs)
     this.#seen = answer.nodes
     this.#noteVerdict()

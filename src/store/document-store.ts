@@ -2,6 +2,7 @@
  * Port: small versioned documents of a tenant: device models, alarm rules, alarms, webhooks. Every write is conditional on the revision
  * that the writer saw. Survives power loss when it resolves.
  */
+import { TwinfoldError } from '../core/errors.js'
 import type { Page } from './registry.js'
 
 export type DocumentCollection = 'model' | 'alarm-rule' | 'alarm' | 'webhook' | 'webhook-state' | 'webhook-letter'
@@ -16,6 +17,13 @@ export interface StoredDocument {
 }
 
 export const documentBytesMax = 256 * 1024
+export const documentIdCharsMax = 400
+
+/** What every backend refuses alike. @throws TwinfoldError `invalid_request` */
+export function checkDocument (id: string, body: string): void {
+  if (!/^[\x20-\x7e]{1,400}$/.test(id)) throw new TwinfoldError('invalid_request', `a document's id has 1 to ${documentIdCharsMax} characters of printable ASCII`)
+  if (Buffer.byteLength(body) > documentBytesMax) throw new TwinfoldError('invalid_request', `a document has at most ${documentBytesMax} bytes`)
+}
 
 export interface DocumentStore {
   getDocument(collection: DocumentCollection, tenant: string, id: string): Promise<StoredDocument | null>

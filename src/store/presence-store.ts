@@ -1,6 +1,12 @@
 /**
- * Port: which devices are connected, where, and when they were last heard of. Connecting and disconnecting write different columns of a
- * device's row, so a late "disconnected" of an older connection cannot hide a newer connection.
+ * Port: which devices are connected, where, and when they were last heard of.
+ *
+ * Of every device each node keeps a slot of its own: the last connection that it had there, and how that ended. A node writes its slots
+ * in the order in which things happened to it; what several nodes write comes in any order and never meets, so no late "disconnected" of
+ * an older connection hides a newer one. What becomes of the connections of a node that died is written by another one, beside the slot's
+ * own columns (`putLost`). Readers put the slots together (`presence/presence-state.ts`).
+ *
+ * Nothing here is conditional or synced: it survives SIGKILL; after a power loss it is what it was some seconds before.
  */
 
 export interface Connected {
@@ -30,27 +36,53 @@ export interface Disconnected {
   readonly reason: DisconnectReason
 }
 
+/** Names the slot that it is written to. */
+export type SlotEnd = Disconnected & { readonly node: string, readonly bootId: string }
+
+export interface PresenceSlot {
+  /** The last connection that the node wrote. */
+  readonly connected: Connected
+  /** How that very connection ended; null: it is open, where its server lives. */
+  readonly disconnected: Disconnected | null
+}
+
 export interface PresenceRow {
   readonly tenant: string
   readonly device: string
-  /** The last that was opened; null: never since the device was made. */
-  readonly connected: Connected | null
-  /** Of the last connection that ended. */
-  readonly disconnected: Disconnected | null
+  /** One a node at most, those that connected last first. */
+  readonly slots: readonly PresenceSlot[]
   /** Last word of the device as far as it was written down, µs; 0: none. */
   readonly activityAt: number
 }
 
+export interface PresenceBoot {
+  readonly bootId: string
+  readonly node: string
+  /** When it last said that it lives, µs, by its own clock. */
+  readonly aliveAt: number
+  /** Its connections were written down as lost. */
+  readonly swept: boolean
+}
+
+/** Slots of one device that are kept when it is read; of more, those that ended first are taken away. */
+export const presenceSlotsMax = 8
+
 export interface PresenceStore {
+  /** At most one a device and node in one call. The connection is among those of its boot from now on. */
   putConnected(rows: readonly Connected[]): Promise<void>
-  putDisconnected(rows: readonly (Disconnected & { readonly bootId: string })[]): Promise<void>
-  /** Keeps the later of what is there and what is given. */
-  putActivity(rows: readonly { readonly tenant: string, readonly device: string, readonly at: number }[]): Promise<void>
+  /** The slot's node says that its last connection ended; it is no longer among those of its boot. */
+  putDisconnected(rows: readonly SlotEnd[]): Promise<void>
+  /** The same, said by another than the node itself. */
+  putLost(rows: readonly SlotEnd[]): Promise<void>
+  /** Times of one device that one node gives ascend; the latest of all nodes is read. */
+  putActivity(node: string, rows: readonly { readonly tenant: string, readonly device: string, readonly at: number }[]): Promise<void>
   /** In the order asked; absent devices give a row without anything. */
   getPresence(tenant: string, devices: readonly string[]): Promise<readonly PresenceRow[]>
-  /** Boots that have connections that were not taken back: those of servers that run, and of those that died. */
-  presenceBoots(): Promise<readonly string[]>
-  /** Connections of the boot that were opened and not closed. */
+  /** Says that the boot lives. It stays among the boots until it is deleted. */
+  putPresenceBoot(boot: PresenceBoot): Promise<void>
+  presenceBoots(): Promise<readonly PresenceBoot[]>
+  deletePresenceBoot(bootId: string): Promise<void>
+  /** Connections of the boot that were put and not ended, one a device. */
   connectionsOf(bootId: string): AsyncIterable<Connected>
   deletePresence(tenant: string, device: string): Promise<void>
 }

@@ -79,6 +79,8 @@ export interface TwinEvent {
   readonly reason: string
   /** What changed, as merge patches on the state before; a part that did not change is absent. */
   readonly patch: { readonly desired?: JsonObject, readonly reported?: JsonObject, readonly tags?: Readonly<Record<string, string | null>> }
+  /** On a device's own twin: one of its named twins was made or deleted. */
+  readonly named?: { readonly name: string, readonly is: 'added' | 'removed' }
 }
 
 /** A change of a twin that was committed by this process. */

@@ -95,6 +95,10 @@ export class FailingCassandra implements CassandraClient {
     return await this.#failing(cql, async () => await this.#inner.writeIf(cql, parameters))
   }
 
+  async writePartitionIf (statements: readonly Statement[]): ReturnType<CassandraClient['writePartitionIf']> {
+    return await this.#failing(statements[0].cql, async () => await this.#inner.writePartitionIf(statements))
+  }
+
   status (): ReturnType<CassandraClient['status']> {
     return this.#inner.status()
   }

@@ -6,10 +6,14 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { mqttOutboundBytesMax } from '../../core/limits.js'
+import type { DisconnectReason } from '../../store/presence-store.js'
 import type { Principal } from '../../tenancy/model.js'
 import type { AckQueue } from './ack-queue.js'
 import type { PacketSink } from './assembler.js'
 import type { BrokerClient } from './broker.js'
+import type { ConnectionLink } from './device-links.js'
+import type { Downstream } from './downstream.js'
+import { disconnectReasonOf } from './end-reasons.js'
 import type { MqttContext } from './mqtt-context.js'
 import { countReason } from './mqtt-stats.js'
 import { Outbound, qos0BytesMax, replayBytesMax } from './outbound.js'
@@ -65,6 +69,18 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
   unacked: Set<number> | null = null
   /** A SUBSCRIBE or UNSUBSCRIBE that the broker works on. */
   awaiting: HandOverJob | null = null
+  /** Names the connection for presence and deliveries; '' before it is open. */
+  connectionId = ''
+  /** Messages of the server itself; made at the first. */
+  downstream: Downstream | null = null
+  /** Of a device's open connection: the devices that it receives for. */
+  links: Map<string, ConnectionLink> | null = null
+  /** Why it ends, where the stage knows. */
+  endReason: DisconnectReason | null = null
+  /** Of its CONNECT; 0: none. */
+  keepAliveSeconds = 0
+  /** Said DISCONNECT: nothing more is read. */
+  leaving = false
   #inbox: Buffer | null = null
   #roomWaiters: (() => void)[] | null = null
 
@@ -95,8 +111,9 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
         break
       case PacketType.unsuback:
         this.lowestQos = -1
-        this.send(Buffer.from(packet))
+        if (this.awaiting?.silent !== true) this.send(Buffer.from(packet))
         this.awaiting?.answered()
+        this.context.links.changed(this)
         break
       case PacketType.connack:
         // MQTT 3.1 knows no "session present".
@@ -135,8 +152,11 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
     for (let i = 0; i < brokerPrefix.length; i++) if (packet[at + 2 + i] !== brokerPrefix.charCodeAt(i)) return
     if ((packet[0] & 6) !== 0) {
       const unacked = this.unacked ??= new Set()
+      const packetId = packet.readUInt16BE(at + 2 + topicBytes)
       if (unacked.size >= unackedMax) return this.tooSlow('unacknowledged')
-      unacked.add(packet.readUInt16BE(at + 2 + topicBytes))
+      // A message that an older version had numbered: it comes again on the next connection.
+      if (this.downstream?.has(packetId) === true) return this.close('broker_failed')
+      unacked.add(packetId)
     }
     const stripped = brokerPrefix.length
     const { packet: sent, at: sentAt } = newPacket(packet[0], packet.length - at - stripped)
@@ -158,6 +178,19 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
     for (let i = 0; i < codes.length; i++) answer.packet[answer.at + 2 + i] = codes[i] < 0 ? (codes[i] === grantedHere ? 0 : 0x80) : packet[at + codes[i]]
     this.send(answer.packet)
     job.answered()
+    this.context.links.changed(this)
+  }
+
+  /** A PUBLISH of the server itself, with the packet id that is to be acknowledged, 0 for none. */
+  sendOwn (packet: Buffer, packetId: number): void {
+    if (packetId !== 0) {
+      const unacked = this.unacked ??= new Set()
+      if (unacked.size >= unackedMax) return this.tooSlow('unacknowledged')
+      unacked.add(packetId)
+    }
+    this.context.stats.delivered++
+    this.send(packet)
+    this.context.flush(this, true)
   }
 
   get subscriptionCount (): number {
@@ -225,6 +258,7 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
 
   close (reason: string): void {
     if (this.destroyed) return
+    this.endReason ??= disconnectReasonOf(reason)
     countReason(this.context.stats.closed, reason)
     this.context.log.debug({ tenant: this.tenant, client: this.sessionId, reason }, 'an MQTT connection was closed')
     this.destroy()
@@ -239,11 +273,12 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
   }
 
   /** Ends the connection: the last bytes leave, the broker is told, commits on their way are awaited by nobody. */
-  destroy (): this {
+  destroy (error?: unknown): this {
     if (this.destroyed) return this
     const context = this.context
     const socket = this.socket
-    if (this.state === ConnectionState.open) context.stats.sessions--
+    const wasOpen = this.state === ConnectionState.open
+    if (wasOpen) context.stats.sessions--
     if (!socket.destroyed) {
       this.acks?.drain(this)
       this.outbound.flushAll()
@@ -253,6 +288,9 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
     }
     this.destroyed = true
     context.live?.end(this)
+    this.downstream?.end()
+    // The broker ends a connection by itself for a packet that it cannot handle, or because its client has come again.
+    if (wasOpen) context.ended(this, this.leaving ? 'client' : this.endReason ?? (context.stopping ? 'server_stopped' : error === undefined ? 'taken_over' : 'protocol'))
     this.outbound.drop()
     this.#inbox = null
     this.dropInbound()
@@ -272,6 +310,9 @@ export abstract class ClientSide extends EventEmitter implements PacketSink, Rec
 
   /** Lets go of what was read and not handled. */
   protected abstract dropInbound (): void
+
+  /** When the client was last heard, µs. */
+  abstract get lastHeardUs (): number
 
   /** Has the connection looked at by the wheel after so many ticks. */
   protected abstract lookAgain (delayTicks: number): void

@@ -6,7 +6,7 @@
 import { mqttSubscriptionsPerSessionMax } from '../../core/limits.js'
 import { maySubscribe } from '../../gate/access.js'
 import type { Principal } from '../../tenancy/model.js'
-import { readFilters, shortPacketFault } from './control-packets.js'
+import { readFilters, shortPacketFault, type RequestedFilter } from './control-packets.js'
 import { grantedHere, released } from './client-side.js'
 import { Lane, type LaneJob } from './lane.js'
 import { liveTopicOf } from './live-subscriptions.js'
@@ -59,6 +59,14 @@ function acknowledgementReceived (connection: MqttConnection, packet: Buffer, mo
   const wrong = shortPacketFault(packet, 0, true)
   if (wrong !== null) return fault(connection, wrong, packet)
   const packetId = packet.readUInt16BE(2)
+  if (connection.downstream?.has(packetId) === true) {
+    // What the stage sent is of QoS 1: a PUBREC says nothing about it.
+    if (more) return Intake.taken
+    connection.unacked?.delete(packetId)
+    connection.downstream.acked(packetId)
+    connection.roomMade()
+    return Intake.taken
+  }
   if (connection.unacked === null || !connection.unacked.delete(packetId)) return Intake.taken
   if (more) connection.unacked.add(packetId | released)
   connection.feed(packet)
@@ -91,9 +99,35 @@ function releaseReceived (context: MqttContext, connection: MqttConnection, pack
   return queue(connection, new ReleaseJob(context, connection, ack, packetId))
 }
 
+function mayHear (context: MqttContext, connection: MqttConnection, filter: string): boolean {
+  const principal = connection.principal as Principal
+  const may = maySubscribe(principal, filter)
+  return typeof may === 'boolean' ? may : context.topics.mayHear(principal, may.ask) === true
+}
+
+/** Devices that a gateway wants to listen for and that the registry must be asked about first; so many at a time. */
+const askedAtOnceMax = 64
+
+function unknownChildren (context: MqttContext, connection: MqttConnection, filters: readonly RequestedFilter[]): ReadonlySet<string> {
+  const principal = connection.principal as Principal
+  const unknown = new Set<string>()
+  if (principal.role !== 'device') return unknown
+  for (const { filter } of filters) {
+    const may = maySubscribe(principal, filter)
+    if (typeof may !== 'boolean' && context.topics.mayHear(principal, may.ask) === undefined) unknown.add(may.ask)
+    if (unknown.size === askedAtOnceMax) break
+  }
+  return unknown
+}
+
 function subscribeReceived (context: MqttContext, connection: MqttConnection, packet: Buffer): number {
   const outcome = readFilters(packet, true)
   if (outcome.kind === 'fault') return fault(connection, outcome.reason, packet)
+  const unknown = unknownChildren(context, connection, outcome.filters)
+  if (unknown.size > 0) {
+    connection.hold(Promise.all([...unknown].map(async device => { await context.topics.ask(connection.principal as Principal, device) })).then(() => {}))
+    return Intake.holdThis
+  }
   const codes: number[] = []
   const wanted = new Map<string, { index: number, qos: number }>()
   let room = mqttSubscriptionsPerSessionMax - connection.subscriptionCount - (context.live?.count(connection) ?? 0)
@@ -109,7 +143,7 @@ function subscribeReceived (context: MqttContext, connection: MqttConnection, pa
     let refusal: string | null = null
     if (filter.startsWith('$share/')) refusal = 'filter_shared'
     else if (exceedsTopicLimits(bytes)) refusal = 'filter_too_long'
-    else if (!maySubscribe(connection.principal as Principal, filter)) refusal = 'filter_forbidden'
+    else if (!mayHear(context, connection, filter)) refusal = 'filter_forbidden'
     else if (room-- <= 0) refusal = 'subscriptions_max'
     else if (live === 'refused') refusal = 'filter_live'
     else if (live !== null && context.live?.subscribe(connection, filter, live) !== true) refusal = 'live_max'
@@ -145,6 +179,14 @@ function unsubscribeReceived (context: MqttContext, connection: MqttConnection, 
   const ack = context.intake.entry(connection, 0, 0, packet.length)
   context.intake.pushAck(connection, ack)
   return queue(connection, new HandOverJob(context, connection, ack, encodeUnsubscribe(outcome.packetId, [...filters]), true, null))
+}
+
+/** Takes filters out of a session on the server's own account. */
+export function dropFilters (context: MqttContext, connection: MqttConnection, filters: readonly string[]): void {
+  const packet = encodeUnsubscribe(1, filters.map(filter => connection.brokerPrefix + filter))
+  const ack = context.intake.entry(connection, 0, 0, packet.length)
+  context.intake.pushAck(connection, ack)
+  queue(connection, new HandOverJob(context, connection, ack, packet, true, null, true))
 }
 
 /** After everything before it: what a client sent before it said goodbye still counts. */

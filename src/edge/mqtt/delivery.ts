@@ -12,11 +12,12 @@
 import type { BrokerClient, BrokerPacket, Deliver } from './broker.js'
 import { ConnectionState } from './client-side.js'
 import type { MqttConnection } from './mqtt-connection.js'
+import { limitBrokerIds } from './downstream.js'
 import { filterMatches } from './topic-grammar.js'
 import { encodePublish } from './wire.js'
 
 /** The greatest QoS among the session's subscriptions that match; -1 where none does. */
-function grantedQos (client: BrokerClient, topic: string): number {
+export function grantedQos (client: BrokerClient, topic: string): number {
   let granted = -1
   for (const filter in client.subscriptions) {
     const { qos } = client.subscriptions[filter]
@@ -61,6 +62,7 @@ export class Emissions {
   adopt (connection: MqttConnection, client: BrokerClient): void {
     const { deliverQoS } = client
     client.duplicates = this.noRepeats
+    limitBrokerIds(client)
     client.deliver0 = (packet, done) => {
       this.#deliver(connection, client, packet, 0, deliverQoS, done)
     }

@@ -83,7 +83,7 @@ function decideWill (context: MqttContext, connection: MqttConnection, request: 
     )
     return
   }
-  if (decision.kind === TopicKind.refused) return connection.refuse(ReturnCode.notAuthorized, 'will_forbidden')
+  if (decision.kind === TopicKind.refused || decision.kind === TopicKind.question) return connection.refuse(ReturnCode.notAuthorized, 'will_forbidden')
   admit(context, connection, request, principal, { ...will, topic: decision.brokerTopic })
 }
 

@@ -37,8 +37,8 @@ type OwnedSocket = Duplex & { [owner]: MqttConnection }
 // Listeners that all sockets share: a connection costs no closure.
 function onData (this: Duplex, read: Buffer): void { (this as OwnedSocket)[owner].received(read) }
 function onDrain (this: Duplex): void { (this as OwnedSocket)[owner].drained() }
-function onEnd (this: Duplex): void { (this as OwnedSocket)[owner].destroy() }
-function onError (this: Duplex): void { (this as OwnedSocket)[owner].destroy() }
+function onEnd (this: Duplex): void { (this as OwnedSocket)[owner].socketEnded() }
+function onError (this: Duplex): void { (this as OwnedSocket)[owner].socketEnded() }
 function onClose (this: Duplex): void { (this as OwnedSocket)[owner].socketClosed() }
 
 export class MqttConnection extends ClientSide implements CommitWaiter, WheelItem {
@@ -46,9 +46,9 @@ export class MqttConnection extends ClientSide implements CommitWaiter, WheelIte
   wheelPrevious: WheelItem | null = null
   wheelSlot = -1
 
-  /** Said DISCONNECT: nothing more is read. */
-  leaving = false
   clean = true
+  /** Looked up at this moment (twin-get.ts). */
+  questions = 0
   #partial: PartialPacket | null = null
   #held: Buffer | null = null
   #pauses = 0
@@ -206,8 +206,13 @@ export class MqttConnection extends ClientSide implements CommitWaiter, WheelIte
     this.roomMade()
   }
 
-  socketClosed (): void {
+  socketEnded (): void {
+    this.endReason ??= 'closed'
     this.destroy()
+  }
+
+  socketClosed (): void {
+    this.socketEnded()
     this.context.wheel.cancel(this)
     if (this.context.connections.delete(this)) this.context.stats.connections--
   }
@@ -222,6 +227,7 @@ export class MqttConnection extends ClientSide implements CommitWaiter, WheelIte
     this.sessionId = sessionId
     this.clean = request.clean
     this.level = request.level
+    this.keepAliveSeconds = request.keepAliveSeconds
     // [MQTT-3.1.2-24]: one and a half times the keep-alive, rounded up to the wheel's ticks.
     this.#keepAliveTicks = request.keepAliveSeconds === 0 ? 0 : this.context.ticks(request.keepAliveSeconds * 1500) + 1
   }
@@ -237,6 +243,7 @@ export class MqttConnection extends ClientSide implements CommitWaiter, WheelIte
       stats.sessions++
       this.#activeTick = wheel.tick
       wheel.schedule(this, this.#nextLook())
+      this.context.opened(this)
       this.#release()
     })
   }
@@ -302,6 +309,8 @@ export class MqttConnection extends ClientSide implements CommitWaiter, WheelIte
   protected override lookAgain (delayTicks: number): void { this.context.wheel.schedule(this, delayTicks) }
 
   // Time
+
+  get lastHeardUs (): number { return this.context.heardUs(this.#activeTick) }
 
   #nextLook (): number {
     const { wheel } = this.context

@@ -4,11 +4,16 @@ import type { Log } from '../../core/log.js'
 import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
 import type { Journal } from '../../journal/journal-types.js'
+import type { PresenceSink } from '../../presence/presence-sink.js'
 import type { DeadLetterReason } from '../../store/dead-letter-store.js'
+import type { DisconnectReason } from '../../store/presence-store.js'
+import type { DeviceSessions, TwinQuestions } from '../../twin/device-link.js'
 import { AckEntryPool, AckSlab } from './ack-queue.js'
 import { PacketAssembler } from './assembler.js'
 import type { OpenBroker } from './broker.js'
 import type { ClientSide } from './client-side.js'
+import { dropFilters } from './control-intake.js'
+import { DeviceLinks } from './device-links.js'
 import type { LiveSubscriptions } from './live-subscriptions.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import type { MqttStats } from './mqtt-stats.js'
@@ -47,6 +52,12 @@ export interface MqttContextOptions {
   readonly onRefused: ((message: RefusedMessage) => void) | undefined
   /** null: the topics of live readings are like any others. */
   readonly live: LiveSubscriptions | null
+  /** Deliveries to devices. */
+  readonly sessions: readonly DeviceSessions[]
+  /** null: nobody wants to know. */
+  readonly presence: PresenceSink | null
+  /** null: `twin/get` is rejected. */
+  readonly questions: TwinQuestions | null
 }
 
 const ackSlabBytes = 256 * 1024
@@ -66,6 +77,11 @@ export class MqttContext {
   readonly newId: () => string
   readonly onRefused: ((message: RefusedMessage) => void) | undefined
   readonly live: LiveSubscriptions | null
+  readonly links: DeviceLinks
+  readonly presence: PresenceSink | null
+  readonly questions: TwinQuestions | null
+  /** The edge is being closed. */
+  stopping = false
   readonly #tickMs: number
   readonly connections = new Set<MqttConnection>()
   readonly ackSlab = new AckSlab(ackSlabBytes)
@@ -95,6 +111,12 @@ export class MqttContext {
     this.onRefused = options.onRefused
     this.live = options.live
     this.#tickMs = options.tickMs
+    this.presence = options.presence
+    this.questions = options.questions
+    this.links = new DeviceLinks({
+      sessions: options.sessions, presence: options.presence, topics: options.topics, log: options.log,
+      drop: (connection, filters) => { dropFilters(this, connection as MqttConnection, filters) }
+    })
     this.intake = new PublishIntake(this)
   }
 
@@ -142,7 +164,20 @@ export class MqttContext {
     this.#slowed.add(connection)
   }
 
-  /** The connection has ended. */
+  /** The broker has accepted the connection and restored its session. */
+  opened (connection: ClientSide): void {
+    // Stamps of the journal: unique, and ascending over restarts.
+    connection.connectionId = `${String(this.journal.takeStamps(1)).padStart(16, '0')}-${this.journal.journalId}`
+    this.links.opened(connection)
+  }
+
+  /** An open connection has ended. */
+  ended (connection: ClientSide, reason: DisconnectReason): void { this.links.ended(connection, reason) }
+
+  /** The time of a tick of the wheel, µs. */
+  heardUs (tick: number): number { return this.clock.nowUs() - (this.wheel.tick - tick) * this.#tickMs * 1000 }
+
+  /** Nothing more is to be done for the connection. */
   forget (connection: MqttConnection): void { this.#slowed.delete(connection) }
 
   readonly #wake = (): void => {

@@ -13,17 +13,20 @@ import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import type { Clock } from '../../core/clock.js'
+import type { DeviceBell } from '../../core/device-bell.js'
 import { TwinfoldError } from '../../core/errors.js'
 import type { Log } from '../../core/log.js'
-import { parseDeviceTopic } from '../../gate/access.js'
+import { isMessagePath, parseDeviceTopic } from '../../gate/access.js'
 import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
 import type { Journal } from '../../journal/journal-types.js'
 import type { LiveSource } from '../../live/live-hub.js'
+import type { PresenceSink } from '../../presence/presence-sink.js'
 import { encodeIdentity, RecordKind } from '../../journal/record.js'
 import type { BrokerMessaging } from '../../store/broker/messaging.js'
 import type { RegistryStore } from '../../store/registry.js'
 import type { Principal } from '../../tenancy/model.js'
+import type { DeviceSessions, TwinQuestions } from '../../twin/device-link.js'
 import { openBroker, type BrokerPacket } from './broker.js'
 import { LiveSubscriptions } from './live-subscriptions.js'
 import { MqttConnection } from './mqtt-connection.js'
@@ -50,6 +53,14 @@ export interface MqttEdgeOptions {
   readonly messaging?: BrokerMessaging
   /** Serves `devices/{id}/live`; absent: those topics are like any others. */
   readonly live?: LiveSource
+  /** Deliveries of twins and commands, told of the connections of devices. Default: none. */
+  readonly sessions?: readonly DeviceSessions[]
+  /** Answers `twin/get`; absent: those are rejected. */
+  readonly questions?: TwinQuestions
+  /** Told of connections of devices. */
+  readonly presence?: PresenceSink
+  /** Rings where a device was changed or deleted, so that whose child it is is asked anew. */
+  readonly bell?: DeviceBell
   readonly clock: Clock
   readonly log: Log
   /** Sockets at a time; one more is closed at once. */
@@ -86,6 +97,7 @@ export class MqttEdge {
   #ticker: NodeJS.Timeout | null = null
   #accepting = false
   #tickedMs = 0
+  #unhook: readonly ((() => void) | undefined)[] = []
 
   constructor (options: MqttEdgeOptions) {
     const tickMs = options.tickMs ?? 1000
@@ -106,6 +118,9 @@ export class MqttEdge {
       leaseTicks,
       newId: options.newId ?? randomUUID,
       onRefused: options.onRefused,
+      sessions: options.sessions ?? [],
+      questions: options.questions ?? null,
+      presence: options.presence ?? null,
       live: options.live === undefined ? null : new LiveSubscriptions(options.live, options.registry)
     })
   }
@@ -117,6 +132,14 @@ export class MqttEdge {
     this.#tickedMs = clock.monotonicMs()
     this.#ticker = setInterval(() => { this.#tick() }, tickMs ?? 1000).unref()
     this.#accepting = true
+    const recheck = (tenant: string | null, device: string | null): void => {
+      this.#context.topics.forget()
+      void this.#context.links.recheck(tenant, device)
+    }
+    this.#unhook = [
+      this.#options.bell?.onRing((tenant, device, reason) => { if (reason === 'registry') recheck(tenant, device) }),
+      this.#options.bell?.onRelinked(() => { recheck(null, null) })
+    ]
     try {
       await this.#listen(createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, socket => { this.accept(socket) }), port, host)
       if (tls === undefined || tlsPort === undefined) return
@@ -202,13 +225,15 @@ export class MqttEdge {
     })
   }
 
-  /** A will fires. One that is telemetry is journaled like a publish of its device, and published after the commit. */
+  /** A will fires. One that is telemetry, or a message for the applier, is journaled like a publish of its device, and published after the commit. */
   #will (packet: BrokerPacket, done: (error?: Error | null) => void): void {
     const slash = packet.topic.indexOf('/')
     const tenant = packet.topic.slice(0, slash)
     const topic = packet.topic.slice(slash + 1)
     const parsed = parseDeviceTopic(topic)
-    if (parsed === null || parsed.device === null || parsed.rest !== 'telemetry') return done(null)
+    if (parsed === null || parsed.device === null) return done(null)
+    const isTelemetry = parsed.rest === 'telemetry'
+    if (!isTelemetry && !isMessagePath(parsed.rest)) return done(null)
     const { journal, log } = this.#options
     const { stats } = this
     const failed = (error: Error): void => {
@@ -219,10 +244,13 @@ export class MqttEdge {
     const body = encodePublish(topic, packet.payload, 0, 0, false)
     const identity = encodeIdentity({ tenant, device: parsed.device, idempotencyKey: '', fingerprint: '' })
     try {
-      journal.append({ kind: RecordKind.mqttPublishes, flags: 0, identity, body, messages: 1 }, { committed: () => { done(null) }, failed: (_token, error) => { failed(error) } }, 0)
+      journal.append({ kind: isTelemetry ? RecordKind.mqttPublishes : RecordKind.deviceMessages, flags: 0, identity, body, messages: 1 }, { committed: () => { done(null) }, failed: (_token, error) => { failed(error) } }, 0)
       stats.journalRecords++
-      stats.telemetryMessages++
-      stats.telemetryBytes += body.length
+      if (!isTelemetry) stats.deviceMessages++
+      else {
+        stats.telemetryMessages++
+        stats.telemetryBytes += body.length
+      }
     } catch (error) {
       failed(error as Error)
     }
@@ -232,6 +260,8 @@ export class MqttEdge {
   async close (): Promise<void> {
     const { connections } = this.#context
     this.#accepting = false
+    this.#context.stopping = true
+    for (const unhook of this.#unhook) unhook?.()
     const closed = this.#servers.map(server => new Promise<void>(resolve => { server.close(() => { resolve() }) }))
     for (const connection of connections) connection.stopReading()
     await this.#until(closeCommitsMs, () => ![...connections].some(connection => !connection.destroyed && connection.acks !== null && !connection.acks.empty))

@@ -22,6 +22,8 @@ export class MqttStats {
   telemetryMessages = 0
   /** Bytes of the PUBLISH packets journaled. */
   telemetryBytes = 0
+  /** Reported state, answers to commands and events journaled for the applier. */
+  deviceMessages = 0
   /** Records appended to the journal. */
   journalRecords = 0
   /** Acknowledged but dropped publishes, and refused filters, by reason (INVARIANTS 9). */

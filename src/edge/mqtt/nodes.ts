@@ -7,7 +7,7 @@
  */
 import type { Log } from '../../core/log.js'
 import type { BrokerMessaging, ConnectedClient } from '../../store/broker/messaging.js'
-import { parseDeviceTopic } from '../../gate/access.js'
+import { isMessagePath, parseDeviceTopic } from '../../gate/access.js'
 import type { Broker, BrokerClient, BrokerPacket } from './broker.js'
 import { ConnectionState } from './client-side.js'
 import type { Emissions } from './delivery.js'
@@ -17,9 +17,10 @@ import { ReturnCode } from './wire.js'
 
 const nobody: readonly MatchedSubscription[] = []
 
-/** In broker form, `tenant/devices/{id}/telemetry`. */
-function isTelemetry (topic: string): boolean {
-  return parseDeviceTopic(topic.slice(topic.indexOf('/') + 1))?.rest === 'telemetry'
+/** In broker form, `tenant/devices/{id}/…`: telemetry, or a message for the applier. */
+function isJournaled (topic: string): boolean {
+  const parsed = parseDeviceTopic(topic.slice(topic.indexOf('/') + 1))
+  return parsed !== null && parsed.device !== null && (parsed.rest === 'telemetry' || isMessagePath(parsed.rest))
 }
 
 /** What Aedes gets: a publish is matched where it is queued, so nothing is asked before. */
@@ -50,7 +51,7 @@ export class QueueingPersistence extends PacedPersistence {
   /** Telemetry is acknowledged for being in the journal; what else would have become of it is given up while the store is away. */
   #orJournalOnly (packet: BrokerPacket, stored: Promise<void>): Promise<void> {
     return stored.then(() => { this.#localOnly = false }, (error: unknown) => {
-      if (!isStoreUnavailable(error) || !isTelemetry(packet.topic)) throw error
+      if (!isStoreUnavailable(error) || !isJournaled(packet.topic)) throw error
       // INVARIANTS 9: counted, and said once an outage.
       this.#stats.telemetryLocalOnly++
       if (!this.#localOnly) this.#log.warn({ error: (error as Error).message }, 'telemetry reaches the journal and the subscribers of this node only, until Redis is back')

@@ -19,7 +19,8 @@ import { countReason } from './mqtt-stats.js'
 import { PublishJob, StoredExchangeJob } from './publish-jobs.js'
 import { TopicKind, type TopicEntry } from './topic-directory.js'
 import { topicNameFault } from './topic-grammar.js'
-import { acknowledgementBytes, headerBytes, pubackByte, pubrecByte } from './wire.js'
+import { askTwin } from './twin-get.js'
+import { acknowledgementBytes, encodePublish, headerBytes, pubackByte, pubrecByte } from './wire.js'
 
 /** What became of a packet of a read. */
 export const Intake = {
@@ -57,6 +58,13 @@ export function refreshWatch (context: MqttContext, entry: TopicEntry, tenant: s
     subscriptions => { if (entry.epoch === epoch) entry.watched = subscriptions.length > 0 },
     (error: unknown) => { context.log.warn({ tenant, error: String(error) }, 'subscriptions could not be read') }
   )
+}
+
+/** The PUBLISH at [at, next) as it is journaled for the applier: its topic without a short form. Memory of its own. */
+export function writtenOut (connection: MqttConnection, entry: TopicEntry, chunk: Buffer, at: number, next: number, payloadAt: number): Buffer {
+  const topic = entry.brokerTopic.slice(connection.brokerPrefix.length)
+  const qos = (chunk[at] >> 1) & 3
+  return encodePublish(topic, chunk.subarray(payloadAt, next), qos, qos === 0 ? 0 : chunk.readUInt16BE(payloadAt - 2), (chunk[at] & 1) === 1)
 }
 
 export class PublishIntake {
@@ -185,14 +193,30 @@ export class PublishIntake {
       this.#acknowledged(connection, ack)
       return Intake.taken
     }
+    const stored = qos === 2 && !connection.clean
+    if (entry.kind === TopicKind.message && !stored) return this.#message(connection, entry, ack, writtenOut(connection, entry, chunk, at, next, payloadAt))
+    if (entry.kind === TopicKind.question && !stored) {
+      this.#acknowledged(connection, ack)
+      askTwin(context, connection, entry)
+      return Intake.taken
+    }
     const lane = connection.lane ??= new Lane()
     this.pushAck(connection, ack)
-    if (qos === 2 && !connection.clean) {
+    if (stored) {
       lane.push(new StoredExchangeJob(context, connection, ack, entry, Buffer.from(chunk.subarray(at, next)), payloadAt - at, packetId))
     } else {
       const packet = { cmd: 'publish' as const, topic: entry.brokerTopic, payload: Buffer.from(payload), qos, retain: (first & 1) === 1, dup: false }
       lane.push(new PublishJob(context, connection, ack, packet))
     }
+    return Intake.taken
+  }
+
+  /** Journaled for the applier; after the commit it goes to the broker's subscribers and is acknowledged. */
+  #message (connection: MqttConnection, entry: TopicEntry, ack: AckEntry, body: Buffer): number {
+    ack.body = body
+    const flags = entry.device === connection.principal?.device ? 0 : RecordFlags.gateway
+    if (!this.journal(connection, ack, flags, body, RecordKind.deviceMessages)) return Intake.stopped
+    connection.acks?.push(ack, true)
     return Intake.taken
   }
 
@@ -255,7 +279,7 @@ export class PublishIntake {
    * Appends publishes to the journal on behalf of an entry. False when the journal cannot take them: the connection
    * is closed then and nothing of it is acknowledged (INVARIANTS 1).
    */
-  journal (connection: MqttConnection, entry: AckEntry, flags: number, body: Buffer): boolean {
+  journal (connection: MqttConnection, entry: AckEntry, flags: number, body: Buffer, kind: RecordKind = RecordKind.mqttPublishes): boolean {
     const { journal, stats } = this.#context
     const principal = connection.principal as Principal
     connection.identity ??= encodeIdentity({ tenant: connection.tenant, device: principal.device ?? '', idempotencyKey: '', fingerprint: '' })
@@ -263,12 +287,16 @@ export class PublishIntake {
     connection.journaled = true
     entry.token = connection.nextToken++
     try {
-      journal.append({ kind: RecordKind.mqttPublishes, flags, identity: connection.identity, body, messages }, connection, entry.token)
+      journal.append({ kind, flags, identity: connection.identity, body, messages }, connection, entry.token)
     } catch (error) {
       connection.journalFailed(error as Error)
       return false
     }
     stats.journalRecords++
+    if (kind !== RecordKind.mqttPublishes) {
+      stats.deviceMessages += messages
+      return true
+    }
     stats.telemetryMessages += messages
     stats.telemetryBytes += body.length
     return true

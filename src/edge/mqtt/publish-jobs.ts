@@ -7,11 +7,11 @@ import type { BrokerPacket } from './broker.js'
 import type { Lane, LaneJob } from './lane.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import type { MqttContext } from './mqtt-context.js'
-import { parseDeviceTopic } from '../../gate/access.js'
-import { RecordFlags } from '../../journal/record.js'
+import { RecordFlags, RecordKind } from '../../journal/record.js'
 import { isStoreUnavailable } from './paced-persistence.js'
-import { refreshWatch } from './publish-intake.js'
+import { refreshWatch, writtenOut } from './publish-intake.js'
 import { TopicKind, type TopicEntry } from './topic-directory.js'
+import { askTwin } from './twin-get.js'
 import { headerBytes, packetBytes } from './wire.js'
 
 abstract class Job implements LaneJob {
@@ -58,15 +58,16 @@ export class PublishJob extends Job {
   }
 }
 
-/** The broker's form of the PUBLISH at `at` of a journaled body whose topics are all telemetry the sender may publish. */
-function telemetryPacket (connection: MqttConnection, body: Buffer, at: number, total: number): BrokerPacket {
+/** The broker's form of the PUBLISH at `at` of a journaled body whose topics are all ones that the sender may publish to. */
+function journaledPacket (connection: MqttConnection, body: Buffer, at: number, total: number): BrokerPacket {
   const qos = (body[at] >> 1) & 3
   const topicAt = at + headerBytes(body, at) + 2
   const topicEnd = topicAt + body.readUInt16BE(topicAt - 2)
-  const device = parseDeviceTopic(body.toString('utf8', topicAt, topicEnd))?.device ?? connection.principal?.device ?? ''
+  const topic = body.toString('utf8', topicAt, topicEnd)
   return {
     cmd: 'publish',
-    topic: `${connection.brokerPrefix}devices/${device}/telemetry`,
+    // Of the short forms only this one is journaled as it was sent.
+    topic: connection.brokerPrefix + (topic === 'telemetry' ? `devices/${connection.principal?.device ?? ''}/telemetry` : topic),
     payload: Buffer.from(body.subarray(qos === 0 ? topicEnd : topicEnd + 2, at + total)),
     qos,
     retain: (body[at] & 1) === 1,
@@ -84,7 +85,7 @@ export class RunJob extends Job {
     super(context, connection, ack)
     for (let at = 0; at < body.length;) {
       const total = packetBytes(body, at, body.length)
-      const packet = telemetryPacket(connection, body, at, total)
+      const packet = journaledPacket(connection, body, at, total)
       if (packet.retain) this.exclusive = true
       this.#packets.push(packet)
       at += total
@@ -144,20 +145,25 @@ export class StoredExchangeJob extends Job {
     if (known) return
     let throughBroker = true
     if (this.#entry.kind === TopicKind.telemetry) {
-      await this.#journaled()
+      await this.#journaled(RecordKind.mqttPublishes, this.#publish)
       throughBroker = this.#watched() || (this.#publish[0] & 1) === 1
+    } else if (this.#entry.kind === TopicKind.message) {
+      await this.#journaled(RecordKind.deviceMessages, writtenOut(connection, this.#entry, this.#publish, 0, this.#publish.length, this.#payloadAt))
+    } else if (this.#entry.kind === TopicKind.question) {
+      askTwin(context, connection, this.#entry)
+      throughBroker = false
     }
     if (throughBroker) await this.#publishToBroker()
     await context.persistence.incomingStorePacket(session, reference)
   }
 
   /** Resolves when the publish is durable in the journal. */
-  #journaled (): Promise<void> {
+  #journaled (kind: RecordKind, body: Buffer): Promise<void> {
     const { context, connection, ack } = this
     return new Promise((resolve, reject) => {
       ack.onCommit = error => { if (error === null) resolve(); else reject(error) }
       const flags = this.#entry.device === connection.principal?.device ? 0 : RecordFlags.gateway
-      if (context.intake.journal(connection, ack, flags, this.#publish)) connection.acks?.pushJournaled(ack)
+      if (context.intake.journal(connection, ack, flags, body, kind)) connection.acks?.pushJournaled(ack)
       else reject(new Error('the journal did not take the publish'))
     })
   }
@@ -213,13 +219,16 @@ export class HandOverJob extends Job {
   readonly #awaitsAnswer: boolean
   /** SUBACK codes in the order asked: an index into the broker's answer, -1 for a refusal, or `grantedHere`; null for UNSUBSCRIBE. */
   readonly codes: readonly number[] | null
+  /** The client did not ask for it and hears nothing of it. */
+  readonly silent: boolean
   #finished = false
 
-  constructor (context: MqttContext, connection: MqttConnection, ack: AckEntry, packet: Buffer, awaitsAnswer: boolean, codes: readonly number[] | null) {
+  constructor (context: MqttContext, connection: MqttConnection, ack: AckEntry, packet: Buffer, awaitsAnswer: boolean, codes: readonly number[] | null, silent = false) {
     super(context, connection, ack)
     this.#packet = packet
     this.#awaitsAnswer = awaitsAnswer
     this.codes = codes
+    this.silent = silent
   }
 
   start (): void {

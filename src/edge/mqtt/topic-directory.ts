@@ -13,14 +13,17 @@ import type { Principal } from '../../tenancy/model.js'
 import type { TelemetryWatch } from './telemetry-watch.js'
 import { exceedsTopicLimits } from './topic-grammar.js'
 
-export const TopicKind = { telemetry: 0, plain: 1, refused: 2 } as const
+/** `message`: reported state, answers, events, for the applier; `question`: `twin/get`. */
+export const TopicKind = { telemetry: 0, plain: 1, refused: 2, message: 3, question: 4 } as const
 
 export class TopicEntry {
   /** The topic as sent: relative to the tenant. A small typed array lives on the JS heap, without a buffer. */
   readonly bytes: Uint8Array
   kind: number = TopicKind.refused
-  /** The topic in the broker: `tenant/…`, the short `telemetry` written out. */
+  /** The topic in the broker: `tenant/…`, short forms written out. */
   brokerTopic = ''
+  /** Of a question: the twin's name. */
+  twinName = ''
   /** The device that the topic speaks for, '' where none. */
   device = ''
   reason: DeadLetterReason = 'topic_invalid'
@@ -79,7 +82,7 @@ export class TopicDirectory {
       entry.reason = 'device_forbidden'
       return entry
     }
-    const foreign = principal.role === 'device' ? entry.device !== principal.device : target.kind === 'telemetry'
+    const foreign = principal.role === 'device' ? entry.device !== principal.device : target.kind !== 'plain'
     if (foreign) {
       const answer = this.#answers.peek(this.#key(principal, entry.device))
       if (answer === undefined) return { ask: entry.device }
@@ -95,12 +98,28 @@ export class TopicDirectory {
       entry.brokerTopic = `${tenant}/${topic}`
       return entry
     }
+    if (target.kind === 'message') {
+      entry.kind = TopicKind.message
+      entry.brokerTopic = `${tenant}/devices/${target.device}/${target.path}`
+      return entry
+    }
+    if (target.kind === 'question') {
+      entry.kind = TopicKind.question
+      entry.twinName = target.name
+      return entry
+    }
     entry.kind = TopicKind.telemetry
     entry.brokerTopic = `${tenant}/devices/${target.device}/telemetry`
     entry.device = target.device
     entry.tenantSlot = this.#watch.tenantSlot(tenant)
     entry.deviceSlot = this.#watch.deviceSlot(tenant, target.device)
     return entry
+  }
+
+  /** May a gateway listen for the device? undefined: `ask` first. */
+  mayHear (principal: Principal, deviceId: string): boolean | undefined {
+    const answer = this.#answers.peek(this.#key(principal, deviceId))
+    return answer === undefined ? undefined : answer === 'allowed'
   }
 
   /** Asks the registry, so that `decide` can answer. Rejects where the registry does not answer. */

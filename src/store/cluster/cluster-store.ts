@@ -11,8 +11,10 @@ import type { Store } from '../store.js'
 import { methodsOf } from '../methods-of.js'
 import { CassandraClaims } from './cassandra/cassandra-claims.js'
 import { CassandraDeadLetters } from './cassandra/cassandra-dead-letters.js'
+import { CassandraDocuments } from './cassandra/cassandra-documents.js'
 import { CassandraJobs } from './cassandra/cassandra-jobs.js'
 import { CassandraPlans } from './cassandra/cassandra-plans.js'
+import { CassandraPresence } from './cassandra/cassandra-presence.js'
 import { CassandraRawStore } from './cassandra/cassandra-raw-store.js'
 import { CassandraRegistry } from './cassandra/cassandra-registry.js'
 import { CassandraSealRequests } from './cassandra/cassandra-seal-requests.js'
@@ -54,6 +56,10 @@ export async function openClusterStore ({ spec, clock, log, writer }: ClusterSto
     ...methodsOf(new CassandraJobs(client), ['putJob', 'getJob', 'listJobs', 'listOpenJobs', 'cancelJob', 'isJobCancelled', 'deleteJob']),
     ...methodsOf(new CassandraClaims(client, { clock }), ['takeClaim', 'releaseClaim']),
     ...methodsOf(new CassandraSealRequests(client), ['putSealRequests', 'scanSealRequests', 'countSealRequests', 'deleteSealRequests']),
+    ...methodsOf(new CassandraDocuments(client), ['getDocument', 'putDocument', 'deleteDocument', 'listDocuments', 'documentTenants']),
+    ...methodsOf(new CassandraPresence(client), [
+      'putConnected', 'putDisconnected', 'putLost', 'putActivity', 'getPresence', 'putPresenceBoot', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence'
+    ]),
     dependencies: () => [client.status(), redis.status()],
     async open () {},
     async close () {

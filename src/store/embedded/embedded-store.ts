@@ -15,13 +15,18 @@ import { methodsOf } from '../methods-of.js'
 import type { Store } from '../store.js'
 import { DatabasePool } from './database-pool.js'
 import { EmbeddedDeadLetters } from './embedded-dead-letters.js'
+import { EmbeddedDocuments } from './embedded-documents.js'
+import { EmbeddedEntities } from './embedded-entities.js'
+import { EmbeddedEventLog } from './embedded-event-log.js'
 import { EmbeddedJobs } from './embedded-jobs.js'
+import { EmbeddedPresence } from './embedded-presence.js'
 import { EmbeddedRawStore } from './embedded-raw-store.js'
 import { EmbeddedRegistry } from './embedded-registry.js'
 import { EmbeddedClaims } from './embedded-claims.js'
 import { EmbeddedSealRequests } from './embedded-seal-requests.js'
 import { EmbeddedIdempotency, EmbeddedSmallStores } from './embedded-small-stores.js'
-import { formatFileName, metaName } from './filenames.js'
+import { EntityWriter } from './entity-writer.js'
+import { entitiesName, formatFileName, metaName, presenceName } from './filenames.js'
 import { KeeperMember } from './keeper-member.js'
 import { KeeperOwner } from './keeper-owner.js'
 import { assertFormat, storeFormat } from './level.js'
@@ -62,7 +67,7 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
   const owner = writer ? new KeeperOwner({ directory, log: options.log, clock: options.clock }) : null
   const keeper = owner ?? new KeeperMember({ directory })
   const pool = new DatabasePool({
-    directory, keeper, clock: options.clock, log: options.log, openMax: windowsOpenMax, idleMs: windowIdleMs, pinned: [metaName]
+    directory, keeper, clock: options.clock, log: options.log, openMax: windowsOpenMax, idleMs: windowIdleMs, pinned: [metaName, entitiesName, presenceName]
   })
   try {
     // Takes LevelDB's lock of the directory for the process.
@@ -79,6 +84,7 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
   const letters = new EmbeddedDeadLetters(meta)
   const small = new EmbeddedSmallStores(meta)
   const idempotency = new EmbeddedIdempotency({ directory, pool, owner })
+  const entityWriter = new EntityWriter(pool, options.clock)
   let closing: Promise<void> | null = null
   return {
     directory,
@@ -97,6 +103,15 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
     ...methodsOf(new EmbeddedClaims(meta, { clock: options.clock, writes: writer }), ['takeClaim', 'releaseClaim']),
     ...methodsOf(new EmbeddedSealRequests(meta), ['putSealRequests', 'scanSealRequests', 'countSealRequests', 'deleteSealRequests']),
     ...methodsOf(idempotency, ['putIdempotency', 'getIdempotency', 'dropIdempotencyBefore', 'claimIdempotency']),
+    ...methodsOf(new EmbeddedEntities(pool, writer ? entityWriter : null), [
+      'getEntity', 'commitEntities', 'readEntityEvents', 'readEntityItems', 'getEntityItem', 'putEntitySnapshot', 'findEntitySnapshot', 'dropEntityHistory', 'scanEntities'
+    ]),
+    settleMs: 0,
+    ...methodsOf(new EmbeddedEventLog(pool, entityWriter, { writes: writer }), ['appendEvents', 'readEvents', 'endOfEvents', 'positionAt', 'trimEvents', 'onAppended']),
+    ...methodsOf(new EmbeddedDocuments(meta, { writes: writer }), ['getDocument', 'putDocument', 'deleteDocument', 'listDocuments', 'documentTenants']),
+    ...methodsOf(new EmbeddedPresence(pool), [
+      'putConnected', 'putDisconnected', 'putLost', 'putActivity', 'getPresence', 'putPresenceBoot', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence'
+    ]),
     get openDatabases () { return pool.openCount },
     async open () {},
     async close () {

@@ -8,6 +8,8 @@
  *     tier-{tier}/r{days}/{window start}/ rows of the pyramid: tier-1m, tier-1h, tier-1d
  *     idempotency/{window start}/         idempotency keys by arrival time
  *     outbox/{day}/                       what analytics has to bring over, by the day of the write
+ *     entities/                           twins, command books, their histories, and the event log
+ *     presence/                           which devices are connected, and when they were last heard of
  *     .trash-{name}/                      on its way out; removed at the next start if a stop came between
  *
  * Each directory that is not a level of another is one LevelDB. A window's name is its start in UTC.
@@ -22,6 +24,8 @@ export const seenName = 'seen'
 export const tierNames = { '1m': 'tier-1m', '1h': 'tier-1h', '1d': 'tier-1d' } as const satisfies Record<Tier, string>
 export const idempotencyName = 'idempotency'
 export const outboxName = 'outbox'
+export const entitiesName = 'entities'
+export const presenceName = 'presence'
 export const trashPrefix = '.trash-'
 /** A directory is a database when it holds this file of LevelDB. */
 export const databaseFileName = 'CURRENT'

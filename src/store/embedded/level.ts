@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { TwinfoldError } from '../../core/errors.js'
-import { databaseFileName, idempotencyName, metaName, outboxName, rawName, seenName, tierNames } from './filenames.js'
+import { databaseFileName, entitiesName, idempotencyName, metaName, outboxName, presenceName, rawName, seenName, tierNames } from './filenames.js'
 import { storeError } from './store-errors.js'
 
 export type Database = ClassicLevel<Uint8Array, Uint8Array>
@@ -41,6 +41,8 @@ const tunings: Readonly<Record<string, Tuning>> = {
   [tierNames['1h']]: { writeBufferSize: 8 * MIB, blockSize: 16 * KIB, maxFileSize: 32 * MIB, cacheSize: 8 * MIB, maxOpenFiles: 100, compression: true },
   [tierNames['1d']]: { writeBufferSize: 4 * MIB, blockSize: 16 * KIB, maxFileSize: 32 * MIB, cacheSize: 8 * MIB, maxOpenFiles: 100, compression: true },
   [outboxName]: { writeBufferSize: 4 * MIB, blockSize: 16 * KIB, maxFileSize: 8 * MIB, cacheSize: 1 * MIB, maxOpenFiles: 100, compression: true },
+  [entitiesName]: { writeBufferSize: 16 * MIB, blockSize: 8 * KIB, maxFileSize: 16 * MIB, cacheSize: 32 * MIB, maxOpenFiles: 400, compression: true },
+  [presenceName]: { writeBufferSize: 4 * MIB, blockSize: 4 * KIB, maxFileSize: 8 * MIB, cacheSize: 8 * MIB, maxOpenFiles: 100, compression: true },
   [idempotencyName]: { writeBufferSize: 4 * MIB, blockSize: 4 * KIB, maxFileSize: 8 * MIB, cacheSize: 4 * MIB, maxOpenFiles: 100, compression: true }
 }
 

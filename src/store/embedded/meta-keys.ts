@@ -17,6 +17,7 @@
  *     jobCancel     tenant, id                      -> nothing
  *     setting       name                            -> UTF-8
  *     claim         name                            -> JSON (embedded-claims.ts)
+ *     document      collection, tenant, id          -> revision, line feed, body
  *     sealRequest   shard, tenant, device, width, start, stamp (embedded-seal-requests.ts) -> nothing
  */
 import { keyVersion } from './keys.js'
@@ -40,6 +41,7 @@ export const metaTables = {
   setting: 0x5c,
   idempotency: 0x60,
   claim: 0x64,
+  document: 0x65,
   sealRequest: 0x66
 } as const
 export type MetaTable = typeof metaTables[keyof typeof metaTables]

@@ -3,7 +3,7 @@ import { open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TwinfoldError } from '../../core/errors.js'
 import { databaseExists } from './level.js'
-import { idempotencyName, metaName, outboxName, parseClassName, parseWindowName, rawName, seenName, tierNames, trashName, trashPrefix } from './filenames.js'
+import { entitiesName, idempotencyName, metaName, outboxName, parseClassName, parseWindowName, rawName, seenName, tierNames, trashName, trashPrefix } from './filenames.js'
 
 export interface StoredWindow {
   readonly retentionDays: number
@@ -75,7 +75,7 @@ export async function listDatabases (directory: string): Promise<string[]> {
   const windows: { readonly path: string }[] = []
   for (const family of families) windows.push(...await listWindows(directory, family))
   windows.push(...await listIdempotencyWindows(directory), ...await listOutboxWindows(directory))
-  return [metaName, ...windows.map(window => window.path)].filter(path => databaseExists(directory, path))
+  return [metaName, entitiesName, ...windows.map(window => window.path)].filter(path => databaseExists(directory, path))
 }
 
 /**

@@ -7,6 +7,8 @@ export interface Range {
   readonly lt?: Uint8Array
   readonly lte?: Uint8Array
   readonly reverse?: boolean
+  /** Rows at most; all where it is absent. */
+  readonly limit?: number
 }
 
 export type Row = readonly [key: Buffer, value: Buffer]

@@ -40,5 +40,7 @@ export interface CassandraClient extends Watched {
    * retried: when it rejects, its outcome is unknown, and the caller reads (`readSerial`) before it decides.
    */
   writeIf(cql: string, parameters: readonly unknown[]): Promise<{ readonly applied: boolean, readonly row: Row | null }>
+  /** The same with further writes of the same partition, which are made where the condition holds: all of them or none. */
+  writePartitionIf(statements: readonly Statement[]): Promise<{ readonly applied: boolean, readonly row: Row | null }>
   close(): Promise<void>
 }

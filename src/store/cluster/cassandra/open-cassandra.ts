@@ -131,12 +131,17 @@ class DriverCassandraClient implements CassandraClient {
   }
 
   async writeIf (cql: string, parameters: readonly unknown[]): Promise<{ readonly applied: boolean, readonly row: Row | null }> {
-    const result = await this.#execute(this.#writes, cql, parameters, { isIdempotent: false })
-    const applied = result.wasApplied()
-    const first = applied ? null : result.first() as types.Row | null
-    if (first === null) return { applied, row: null }
-    const { '[applied]': _applied, ...row } = plainRow(first)
-    return { applied, row: Object.keys(row).length === 0 ? null : row }
+    return outcomeOf(await this.#execute(this.#writes, cql, parameters, { isIdempotent: false }))
+  }
+
+  async writePartitionIf (statements: readonly Statement[]): Promise<{ readonly applied: boolean, readonly row: Row | null }> {
+    const queries = statements.map(({ cql, parameters }) => ({ query: cql, params: parameters as unknown[] }))
+    const place = await this.#writes.acquire()
+    return outcomeOf(await this.#tried(place, async () => {
+      const result = await this.#driver.batch(queries, { prepare: true, logged: false, isIdempotent: false, serialConsistency: types.consistencies.localSerial })
+      this.#onAnswer?.(result.info.queriedHost, statements[0].cql)
+      return result
+    }))
   }
 
   status (): DependencyStatus {
@@ -210,6 +215,15 @@ class DriverCassandraClient implements CassandraClient {
       throw translate(error)
     }
   }
+}
+
+/** Of a conditional statement. */
+function outcomeOf (result: types.ResultSet): { readonly applied: boolean, readonly row: Row | null } {
+  const applied = result.wasApplied()
+  const first = applied ? null : result.first() as types.Row | null
+  if (first === null) return { applied, row: null }
+  const { '[applied]': _applied, ...row } = plainRow(first)
+  return { applied, row: Object.keys(row).length === 0 ? null : row }
 }
 
 /** Above the five seconds after which Cassandra itself gives a read up, saying how many replicas answered. */

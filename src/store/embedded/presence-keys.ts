@@ -1,0 +1,23 @@
+/**
+ * Keys of the `presence` database (format 1): version byte, table byte, then texts that end in 0x00.
+ *
+ *     device     tenant, device, node, part   -> JSON     part 'c': connected, 'e': how it ended, 'l': lost, 'a': last heard of, µs
+ *     open       boot, tenant, device         -> JSON of the connection
+ *     boot       boot                         -> JSON
+ */
+import { keyVersion } from './keys.js'
+import { writeText } from './key-bytes.js'
+
+export const presenceTables = { device: 0x10, open: 0x11, boot: 0x12 } as const
+
+/** A whole key, or a prefix. `invalid_request` for texts that are not printable ASCII. */
+export function presenceKey (table: number, ...texts: readonly string[]): Buffer {
+  let length = 2
+  for (const text of texts) length += text.length + 1
+  const key = Buffer.allocUnsafe(length)
+  key[0] = keyVersion
+  key[1] = table
+  let at = 2
+  for (const text of texts) at = writeText(key, at, text)
+  return key
+}
