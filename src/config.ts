@@ -114,6 +114,7 @@ export const settings = {
   sealThreads: integer('TWINFOLD_SEAL_THREADS', 1, [1, 64], 'Threads that seal: raw readings into compact chunks and the tiers above them'),
   sealAfterMs: integer('TWINFOLD_SEAL_AFTER_MS', 20_000, [50, 60_000], 'How long late readings are gathered before their bucket is sealed again'),
   sealLagAlertS: integer('TWINFOLD_SEAL_LAG_ALERT_S', 300, [10, 86_400], 'Age of the oldest overdue seal from which the log says that sealing is behind'),
+  staleAfterS: integer('TWINFOLD_STALE_AFTER_S', 900, [10, 31_536_000], 'A device that was heard of before, but not for longer than this, is stale'),
   nodeName: text('TWINFOLD_NODE', '', 'Name of this node in logs and metrics; the host name unless given'),
   ack: oneOf('TWINFOLD_ACK', 'journal', ['journal', 'replicated'], 'When telemetry is acknowledged: in the synced journal of this node, or in Cassandra as well (cluster only)'),
   cassandra: list('TWINFOLD_CASSANDRA', '127.0.0.1:9042', 'Cassandra nodes to begin with: host or host:port, commas between'),

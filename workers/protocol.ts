@@ -5,6 +5,7 @@ import type { LateSlabs } from '../src/store/raw-store.js'
 import type { WindowQuery } from './query-protocol.js'
 import type { BucketName } from './seal-protocol.js'
 import type { LiveReadings, LiveWants } from './live-protocol.js'
+import type { WatchResult } from './watch-protocol.js'
 
 /** How a thread opens the store. Plain data: it crosses the thread boundary. */
 export type StoreSpec = EmbeddedSpec | ClusterSpec
@@ -104,6 +105,8 @@ export interface PackResult {
   readonly damaged: readonly { readonly path: string, readonly position: number }[]
   /** Readings that are watched, where there were any. */
   readonly live?: LiveReadings
+  /** What models and alarm rules are to be told, where the slice has tenants that have any. */
+  readonly watch?: WatchResult
 }
 
 export type ReadingOrder = 'asc' | 'desc'

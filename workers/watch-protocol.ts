@@ -3,7 +3,9 @@
  * Plain data: it crosses the thread boundary, and the store.
  */
 import type { Value } from '../src/core/reading.js'
-import type { Severity, Threshold } from '../src/core/threshold.js'
+import type { RuleScope, Severity, Threshold } from '../src/core/threshold.js'
+
+export type { RuleScope }
 
 export type MetricType = 'number' | 'boolean' | 'string'
 
@@ -39,9 +41,6 @@ export interface MetricViolation {
   /** Event time, µs. */
   readonly ts: number
 }
-
-/** Which devices a rule is for; null: all of the tenant. */
-export type RuleScope = { readonly model: string } | { readonly device: string } | { readonly tag: string } | null
 
 export type RuleSource =
   /** `*`: any metric; with `noData` only. */

@@ -21,7 +21,8 @@ import { finishedItem, keyItem, pendingItem, pendingPrefix } from './command-id.
 export interface BookOperation<R> {
   /** Commands that may be finished: they are read before. */
   readonly ids?: readonly string[]
-  readonly key?: string
+  /** Keys of requests that it looks at, and the commands that came of them. */
+  readonly keys?: readonly string[]
   /** On stable storage before it resolves (power loss), not only safe from SIGKILL. */
   readonly sync: boolean
   /** Comes from the journal: no intent is noted. */
@@ -169,19 +170,22 @@ export class BookKeeper {
 
   async #beside (tenant: string, device: string, book: Book, operations: readonly BookOperation<unknown>[]): Promise<Beside> {
     const ids = new Set(operations.flatMap(({ ids = [] }) => ids).filter(id => !book.pending.has(id)))
-    const keys = new Set(operations.flatMap(({ key = '' }) => key === '' ? [] : [key]))
+    const keys = new Set(operations.flatMap(({ keys = [] }) => keys))
     if (!book.exists || (ids.size === 0 && keys.size === 0)) return idleLook
     const { store } = this.#options
     const key = bookKey(tenant, device)
+    const records = new Map<string, KeyRecord>()
+    await inParallel([...keys], async name => {
+      const item = await store.getEntityItem(key, keyItem(name))
+      if (item === null) return
+      const record = decodeKeyRecord(item.body)
+      records.set(name, record)
+      if (!book.pending.has(record.id)) ids.add(record.id)
+    })
     const finished = new Map<string, Command>()
     await inParallel([...ids], async id => {
       const item = await store.getEntityItem(key, finishedItem(id))
       if (item !== null) finished.set(id, decodeCommand(item.body))
-    })
-    const records = new Map<string, KeyRecord>()
-    await inParallel([...keys], async name => {
-      const item = await store.getEntityItem(key, keyItem(name))
-      if (item !== null) records.set(name, decodeKeyRecord(item.body))
     })
     return { finished, keys: records }
   }

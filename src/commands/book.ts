@@ -40,7 +40,6 @@ export interface Beside {
 export class BookDraft {
   readonly nowUs: number
   readonly #book: Book
-  readonly #beside: Beside
   readonly #pending: Map<string, Command>
   readonly #finished: Map<string, Command>
   readonly #keys: Map<string, KeyRecord>
@@ -54,7 +53,6 @@ export class BookDraft {
   constructor (book: Book, beside: Beside, nowUs: number) {
     this.nowUs = nowUs
     this.#book = book
-    this.#beside = beside
     this.#pending = new Map(book.pending)
     this.#finished = new Map(beside.finished)
     this.#keys = new Map(beside.keys)
@@ -111,11 +109,14 @@ export class BookDraft {
     this.#changed = true
   }
 
-  /** A finished one that is kept no longer, and its key. */
+  /** A finished one that is kept no longer, and its key, where that is not another's by now. */
   forget (command: Command): void {
-    this.#finished.delete(command.id)
+    if (!this.#finished.delete(command.id)) return
     this.#items.set(finishedItem(command.id), null)
-    if (command.key !== '') this.#items.set(keyItem(command.key), null)
+    if (this.#keys.get(command.key)?.id === command.id) {
+      this.#keys.delete(command.key)
+      this.#items.set(keyItem(command.key), null)
+    }
     this.#finishedCount = Math.max(0, this.#finishedCount - 1)
     this.#changed = true
   }

@@ -38,7 +38,8 @@ function parseRow (id: string): DeadlineRow {
 }
 
 interface Change { readonly id: string, readonly body: string | null, readonly resolve: () => void, readonly reject: (error: unknown) => void }
-interface Shard { readonly key: EntityKey, waiting: Change[], running: boolean, version: number }
+interface Shard { readonly key: EntityKey, waiting: Change[], running: boolean, version: number, swept: number }
+interface ShardState { readonly format: 1, readonly swept: number }
 
 export class DeadlineIndex {
   readonly #store: EntityStore
@@ -48,7 +49,7 @@ export class DeadlineIndex {
   constructor (store: EntityStore, writer: string) {
     this.#store = store
     this.#writer = writer
-    this.#shards = Array.from({ length: deadlineShards }, (_, i) => ({ key: { tenant: '_due', device: `shard-${i}`, kind: 'commands' as const, name: 'deadlines' }, waiting: [], running: false, version: -1 }))
+    this.#shards = Array.from({ length: deadlineShards }, (_, i) => ({ key: { tenant: '_due', device: `shard-${i}`, kind: 'commands' as const, name: 'deadlines' }, waiting: [], running: false, version: -1, swept: 0 }))
   }
 
   /** On stable storage when it resolves. @throws TwinfoldError `store_unavailable` */
@@ -58,6 +59,23 @@ export class DeadlineIndex {
 
   async remove (rows: readonly DeadlineRow[]): Promise<void> {
     await Promise.all(rows.map(async row => { await this.#change(row, null) }))
+  }
+
+  /** Every row of the shard up to that minute was looked at and taken away: readers need not pass over where they were. */
+  async sweptUpTo (shard: number): Promise<number> {
+    await this.#open(this.#shards[shard])
+    return this.#shards[shard].swept
+  }
+
+  /** Kept with the next change of the shard; where there is none, nothing was taken away either. */
+  noteSwept (shard: number, minute: number): void {
+    this.#shards[shard].swept = Math.max(this.#shards[shard].swept, minute)
+  }
+
+  async #open (shard: Shard): Promise<void> {
+    const { version, state } = await this.#store.getEntity(shard.key)
+    shard.version = version
+    if (state !== null) shard.swept = Math.max(shard.swept, (JSON.parse(state) as ShardState).swept)
   }
 
   /** Rows of the shard with minutes in [from, to], ascending, behind the given one; at most `limit`. */
@@ -94,8 +112,8 @@ export class DeadlineIndex {
   async #commit (shard: Shard, rows: ReadonlyMap<string, string | null>): Promise<void> {
     const items = [...rows].map(([id, body]) => ({ id, body }))
     for (let attempt = 0; attempt < triesMax; attempt++) {
-      if (shard.version === -1) shard.version = (await this.#store.getEntity(shard.key)).version
-      const commit: EntityCommit = { key: shard.key, writer: this.#writer, expected: shard.version, version: shard.version + 1, state: '{"format":1}', events: [], items, outbox: [] }
+      if (shard.version === -1) await this.#open(shard)
+      const commit: EntityCommit = { key: shard.key, writer: this.#writer, expected: shard.version, version: shard.version + 1, state: JSON.stringify({ format: 1, swept: shard.swept } satisfies ShardState), events: [], items, outbox: [] }
       const [committed] = await this.#store.commitEntities([commit], true)
       if (committed) {
         shard.version++

@@ -22,8 +22,8 @@ export interface DeadlinesOptions {
   readonly owner: string
   readonly clock: Clock
   readonly log: Log
-  /** Every answer that this node accepted up to that stamp is applied, µs. */
-  readonly answersAppliedUpTo: () => number
+  /** Resolves when every answer that this node accepted before the call is applied. */
+  readonly answersApplied: () => Promise<void>
   readonly heapMax?: number
   readonly tickMs?: number
 }
@@ -48,6 +48,7 @@ const retryUs = 50e3
 const failedRetryUs = 1e6
 const claimName = 'commands/deadlines'
 const claimLeaseMs = 15_000
+const claimRenewMs = 5000
 const pageRows = 500
 const atOnce = 32
 
@@ -60,9 +61,13 @@ export class Deadlines {
   #enforcing = false
   #looking: Promise<void> | null = null
   #open = false
+  #close: () => void = () => {}
+  readonly #closed = new Promise<void>(resolve => { this.#close = resolve })
   /** Minutes up to this one are in the heap; −1: none are, nothing is known yet. */
   #loaded = -1
-  #swept = 0
+  #swept = -1
+  #holds = false
+  #claimedMs = -Infinity
 
   constructor (options: DeadlinesOptions) {
     this.#options = options
@@ -78,6 +83,7 @@ export class Deadlines {
 
   async close (): Promise<void> {
     this.#open = false
+    this.#close()
     clearInterval(this.#tick)
     clearTimeout(this.#timer)
     await this.#looking
@@ -124,7 +130,9 @@ export class Deadlines {
     if (this.#enforcing) return
     this.#enforcing = true
     for (let due = this.#takeDue(); due.length > 0 && this.#open; due = this.#takeDue()) {
-      await inParallel(due, async ({ tenant, device }) => { await this.#settleLater(tenant, device) }, atOnce)
+      const answeredUpTo = await this.#answersApplied()
+      if (!this.#open) break
+      await inParallel(due, async ({ tenant, device }) => { await this.#settleLater(tenant, device, answeredUpTo) }, atOnce)
     }
     this.#enforcing = false
     this.stats.scheduled = this.#heap.size
@@ -135,10 +143,17 @@ export class Deadlines {
     return this.#heap.take(this.#options.clock.nowUs(), pageRows)
   }
 
-  async #settleLater (tenant: string, device: string): Promise<void> {
+  /** Until when every answer is known now, µs. */
+  async #answersApplied (): Promise<number> {
+    const nowUs = this.#options.clock.nowUs()
+    await Promise.race([this.#options.answersApplied(), this.#closed])
+    return nowUs
+  }
+
+  async #settleLater (tenant: string, device: string, answeredUpTo: number): Promise<void> {
     const nowUs = this.#options.clock.nowUs()
     try {
-      const next = await this.settle(tenant, device, 0)
+      const next = await this.settle(tenant, device, answeredUpTo, 0)
       if (next !== null && next <= nowUs + windowUs) this.#heap.add({ dueUs: Math.max(next, nowUs + retryUs), tenant, device })
     } catch (error) {
       this.#options.log.warn({ error, tenant, device }, 'the deadline of a command could not be written; it is tried again')
@@ -146,14 +161,16 @@ export class Deadlines {
     }
   }
 
-  /** Ends what is overdue; returns when the next of the book is due. @param sweptMinute its row is about to be taken away */
-  async settle (tenant: string, device: string, sweptMinute: number): Promise<number | null> {
+  /**
+   * Ends what is overdue; returns when the next of the book is due.
+   * @param answeredUpTo a command that was handed over is not ended where its deadline is later, µs. @param sweptMinute its row is about to be taken away
+   */
+  async settle (tenant: string, device: string, answeredUpTo: number, sweptMinute: number): Promise<number | null> {
     return await this.#options.keeper.apply(tenant, device, {
       sync: true,
       run: draft => {
-        const appliedUpTo = this.#options.answersAppliedUpTo()
         for (const command of [...draft.pending.values()]) {
-          if (command.expiresAt > draft.nowUs || (command.attempts.length > 0 && appliedUpTo < command.expiresAt)) continue
+          if (command.expiresAt > draft.nowUs || (command.attempts.length > 0 && command.expiresAt > answeredUpTo)) continue
           draft.change(command.id, { kind: 'deadline', at: draft.nowUs })
           this.stats.enforced++
           this.stats.lastLateMs = (draft.nowUs - command.expiresAt) / 1000
@@ -171,29 +188,32 @@ export class Deadlines {
       .finally(() => { this.#looking = null })
   }
 
-  /** One node reads the index; another takes over when its claim ends, from the oldest row on. */
+  /** One node reads the index; another takes over when its claim ends, from the oldest row that is left. */
   async #lookOnce (): Promise<void> {
-    const { claims, owner, clock } = this.#options
+    const { claims, owner, clock, index } = this.#options
+    if (clock.monotonicMs() - this.#claimedMs > claimRenewMs) {
+      this.#holds = await claims.takeClaim(claimName, owner, claimLeaseMs) !== null
+      this.#claimedMs = clock.monotonicMs()
+      if (!this.#holds) this.#loaded = this.#swept = -1
+    }
+    if (!this.#holds) return
     const ahead = minuteOf(clock.nowUs() + windowUs / 2)
     const past = minuteOf(clock.nowUs() - marginUs) - 1
-    if (this.#loaded >= ahead && this.#swept >= past && clock.nowUs() % 5e6 > 1e6) return
-    if (await claims.takeClaim(claimName, owner, claimLeaseMs) === null) {
-      this.#loaded = -1
-      return
-    }
     if (this.#loaded < ahead) {
-      for (let shard = 0; shard < deadlineShards; shard++) await this.#load(shard, this.#loaded + 1, ahead)
+      for (let shard = 0; shard < deadlineShards && this.#open; shard++) {
+        await this.#load(shard, this.#loaded === -1 ? await index.sweptUpTo(shard) - slowWriterMinutes : this.#loaded + 1, ahead)
+      }
       this.#loaded = ahead
     }
     if (this.#swept >= past) return
-    for (let shard = 0; shard < deadlineShards; shard++) await this.#sweep(shard, Math.max(0, this.#swept - slowWriterMinutes), past)
+    for (let shard = 0; shard < deadlineShards && this.#open; shard++) await this.#sweep(shard, await index.sweptUpTo(shard) - slowWriterMinutes, past)
     this.#swept = past
   }
 
   async #load (shard: number, from: number, to: number): Promise<void> {
     await this.#eachPage(shard, from, to, async rows => {
       await inParallel(rows, async ({ tenant, device }) => {
-        const due = earliest(await this.#options.keeper.read(tenant, device))
+        const due = earliest(await this.#options.keeper.read(tenant, device, true))
         if (due !== null) this.#schedule({ dueUs: due, tenant, device })
       }, atOnce)
     })
@@ -201,14 +221,16 @@ export class Deadlines {
 
   async #sweep (shard: number, from: number, to: number): Promise<void> {
     await this.#eachPage(shard, from, to, async rows => {
-      await inParallel(rows, async ({ tenant, device, minute }) => { await this.settle(tenant, device, minute) }, atOnce)
+      const answeredUpTo = await this.#answersApplied()
+      await inParallel(rows, async ({ tenant, device, minute }) => { await this.settle(tenant, device, answeredUpTo, minute) }, atOnce)
       await this.#options.index.remove(rows)
     })
+    this.#options.index.noteSwept(shard, to)
   }
 
   async #eachPage (shard: number, from: number, to: number, visit: (rows: DeadlineRow[]) => Promise<void>): Promise<void> {
     for (let after: DeadlineRow | null = null; this.#open;) {
-      const rows: DeadlineRow[] = await this.#options.index.read(shard, from, to, after, pageRows)
+      const rows: DeadlineRow[] = await this.#options.index.read(shard, Math.max(0, from), to, after, pageRows)
       if (rows.length === 0) return
       await visit(rows)
       after = rows[rows.length - 1]

@@ -82,6 +82,11 @@ export const hotKeptMs = 7 * 24 * 3600 * 1000
 /** Longest that the hot state may hold up a slice; what it did not take by then is read from the store. */
 export const hotPutMsMax = 500
 
+/** Webhooks of a tenant; one more gets 409. Events in one delivery, headers of a webhook. */
+export const webhooksPerTenantMax = 20
+export const webhookBatchEventsMax = 100
+export const webhookHeadersMax = 16
+
 /** Bounds of live subscriptions on one node. */
 export interface LiveLimits {
   /** Streams (SSE); one more gets 429. */

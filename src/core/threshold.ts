@@ -41,3 +41,15 @@ export function sideOf (threshold: Threshold, value: Value): Side | null {
   const { clear } = threshold
   return clear === null || holds(clear.op, value, clear.value) ? Side.clear : Side.between
 }
+
+/** Which devices an alarm rule is for; null: all of the tenant. A tag is NAME=VALUE. */
+export type RuleScope = { readonly model: string } | { readonly device: string } | { readonly tag: string } | null
+
+export function inScope (scope: RuleScope, device: { readonly id: string, readonly type: string, readonly tags?: Readonly<Record<string, string>> }): boolean {
+  if (scope === null) return true
+  if ('device' in scope) return scope.device === device.id
+  if ('model' in scope) return scope.model === device.type
+  const at = scope.tag.indexOf('=')
+  const { tags } = device
+  return tags !== undefined && Object.hasOwn(tags, scope.tag.slice(0, at)) && tags[scope.tag.slice(0, at)] === scope.tag.slice(at + 1)
+}

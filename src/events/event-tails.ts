@@ -9,8 +9,12 @@ import type { Log } from '../core/log.js'
 import { eventLanes, type EventLog, type LoggedEvent } from '../store/event-log.js'
 
 export interface EventPage {
+  /** Positions never fall; of events that the log put into their order several may have one, and come again to who goes on from there. */
   readonly events: readonly LoggedEvent[]
+  /** Where to go on. */
   readonly position: string
+  /** There may be more now. */
+  readonly more: boolean
 }
 
 /** What a lane has brought: whose reader stood at `since` or after and is of another tenant, may go on from `end`. */
@@ -32,6 +36,12 @@ export interface EventTailsOptions {
 }
 
 const pageMax = 500
+/** A page that is asked for again, as it led nowhere, is larger by so much each time. */
+const widerBy = 4
+const widestMax = 65_536
+
+/** `displaced`: its place in the log is behind its position (store/in-sequence.ts): who stands at that position has not got it. */
+interface Kept { readonly logged: LoggedEvent, readonly displaced: boolean }
 
 class Tail {
   followers = 0
@@ -41,7 +51,7 @@ class Tail {
   end = ''
   /** Where it ended when listeners were last told. */
   told = ''
-  events: LoggedEvent[] = []
+  events: Kept[] = []
   chars = 0
   pulling: Promise<void> | null = null
   again = false
@@ -64,7 +74,7 @@ export class EventTails {
   open (): void {
     const { log, pollMs } = this.#options
     this.#stopListening = log.onAppended(lanes => {
-      for (const lane of lanes) this.#pullSoon(lane)
+      for (const lane of lanes) if (this.#tails[lane].followers > 0) this.#pull(lane)
     })
     this.#timer = setInterval(() => {
       for (let lane = 0; lane < eventLanes; lane++) if (this.#tails[lane].followers > 0) this.#pull(lane)
@@ -98,37 +108,43 @@ export class EventTails {
     return () => { this.#listeners.delete(listener) }
   }
 
-  /** As `EventLog.readEvents`, from memory where it is there. */
+  /** As `EventLog.readEvents`, from memory where it is there. Always gets on where there are events. */
   async read (lane: number, after: string, limit: number): Promise<EventPage> {
+    for (let wide = limit; ; wide *= widerBy) {
+      const page = await this.#read(lane, after, wide)
+      if (page.position > after || page.events.length < wide || wide >= widestMax) return page
+    }
+  }
+
+  async #read (lane: number, after: string, limit: number): Promise<EventPage> {
     const tail = this.#tails[lane]
     if (tail.opened && after >= tail.from) {
       this.stats.fromTail++
-      if (after >= tail.end) return { events: [], position: after }
-      const first = firstAfter(tail.events, after)
-      const events = tail.events.slice(first, first + limit)
-      return { events, position: events.length === limit ? events[limit - 1].position : tail.end }
+      if (after >= tail.end && tail.events.at(-1)?.displaced !== true) return { events: [], position: after, more: false }
+      const first = firstFor(tail.events, after)
+      const events = tail.events.slice(first, first + limit).map(({ logged }) => logged)
+      return events.length === limit ? { events, position: events[limit - 1].position, more: true } : { events, position: after > tail.end ? after : tail.end, more: false }
     }
     const key = `${lane}/${limit}/${after}`
     let reading = this.#reading.get(key)
     if (reading === undefined) {
       this.stats.fromLog++
-      reading = this.#options.log.readEvents(lane, after, limit).finally(() => { this.#reading.delete(key) })
+      reading = this.#readLog(lane, after, limit).finally(() => { this.#reading.delete(key) })
       this.#reading.set(key, reading)
     }
     return await reading
   }
 
+  async #readLog (lane: number, after: string, limit: number): Promise<EventPage> {
+    const { events, position } = await this.#options.log.readEvents(lane, after, limit)
+    const tail = this.#tails[lane]
+    // A page may be short, and a long stretch empty, though there is more behind it.
+    return { events, position, more: events.length > 0 || (tail.opened && position < tail.end) }
+  }
+
   async end (lane: number): Promise<string> { return await this.#options.log.endOfEvents(lane) }
 
   positionAt (lane: number, stampUs: number): string { return this.#options.log.positionAt(lane, stampUs) }
-
-  /** In a cluster an event is there for readers a little after it was appended. */
-  #pullSoon (lane: number): void {
-    if (this.#tails[lane].followers === 0) return
-    const { settleMs } = this.#options.log
-    if (settleMs === 0) this.#pull(lane)
-    else setTimeout(() => { this.#pull(lane) }, settleMs).unref()
-  }
 
   #pull (lane: number): void {
     const tail = this.#tails[lane]
@@ -161,24 +177,26 @@ export class EventTails {
       tail.end = page.position
       if (page.events.length > 0) {
         this.stats.pulled += page.events.length
+        let before = after
         for (const logged of page.events) {
-          tail.events.push(logged)
+          tail.events.push({ logged, displaced: logged.position <= before })
           tail.chars += logged.event.data.length
+          before = logged.position
         }
         this.#cut(tail)
         this.#tell({ lane, tenants: new Set(page.events.map(({ event }) => event.tenant)), since: tail.told, end: tail.end })
         tail.told = tail.end
       }
-      if (page.events.length < pageMax) return
+      if (page.events.length === 0) return
     }
   }
 
   #cut (tail: Tail): void {
     const { eventsMax, charsMax } = this.#options
     let drop = 0
-    while (tail.events.length - drop > eventsMax || (tail.chars > charsMax && drop < tail.events.length)) tail.chars -= tail.events[drop++].event.data.length
+    while (tail.events.length - drop > eventsMax || (tail.chars > charsMax && drop < tail.events.length)) tail.chars -= tail.events[drop++].logged.event.data.length
     if (drop === 0) return
-    tail.from = tail.events[drop - 1].position
+    tail.from = tail.events[drop - 1].logged.position
     tail.events = tail.events.slice(drop)
   }
 
@@ -190,13 +208,15 @@ export class EventTails {
 /** Stands for all: who is told so looks for himself. */
 const everyTenant: ReadonlySet<string> = Object.assign(new Set<string>(), { has: () => true })
 
-function firstAfter (events: readonly LoggedEvent[], position: string): number {
+/** The first event that who stands at the position has not got, or may not have got. */
+function firstFor (events: readonly Kept[], position: string): number {
   let low = 0
   let high = events.length
   while (low < high) {
     const middle = (low + high) >>> 1
-    if (events[middle].position > position) high = middle
+    if (events[middle].logged.position > position) high = middle
     else low = middle + 1
   }
+  while (low > 0 && events[low - 1].displaced && events[low - 1].logged.position === position) low--
   return low
 }

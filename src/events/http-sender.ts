@@ -97,10 +97,10 @@ export class HttpSender {
     return agent
   }
 
-  /** Closes the connections of a webhook that is gone. */
+  /** Closes the connections of a webhook that is gone; a delivery under way ends as a fault. @param key as given to `post`, or what it begins with before a `/` */
   forget (key: string): void {
     for (const [name, agent] of this.#agents) {
-      if (!name.startsWith(`${key}\0`)) continue
+      if (!name.startsWith(`${key}\0`) && !name.startsWith(`${key}/`)) continue
       agent.destroy()
       this.#agents.delete(name)
     }

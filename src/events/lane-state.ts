@@ -28,6 +28,8 @@ export interface Attempt {
 export interface LaneState {
   /** Everything up to here was delivered, refused for good, or not wanted. */
   position: string
+  /** Ids of events behind the position that are done as well, where the log had put events into their order (store/in-sequence.ts). */
+  done: string[]
   start: SinkStart
   /** Attempts at the next delivery that have failed. */
   attempts: number
@@ -55,7 +57,7 @@ export interface LaneState {
 export const attemptsKept = 10
 
 export function newLaneState (position: string, start: SinkStart): LaneState {
-  return { position, start, attempts: 0, refusals: 0, failingSinceUs: 0, nextAtUs: 0, batchEnd: '', singleUntil: '', delivered: 0, failedAttempts: 0, deadLettered: 0, agedOut: 0, recent: [], savedUs: 0 }
+  return { position, done: [], start, attempts: 0, refusals: 0, failingSinceUs: 0, nextAtUs: 0, batchEnd: '', singleUntil: '', delivered: 0, failedAttempts: 0, deadLettered: 0, agedOut: 0, recent: [], savedUs: 0 }
 }
 
 export function laneStateId (sink: string, lane: number): string { return `${sink}/${String(lane).padStart(2, '0')}` }
@@ -68,6 +70,6 @@ export function decodeLaneState (body: string): LaneState {
   try { read = JSON.parse(body) as typeof read } catch { throw new TwinfoldError('corrupt_data', 'the state of a webhook is no JSON') }
   if (typeof read.v !== 'number' || typeof read.position !== 'string') throw new TwinfoldError('corrupt_data', 'the state of a webhook is not complete')
   if (read.v > 1) throw new TwinfoldError('format_newer', 'the state of a webhook was written by a newer version')
-  const { v: _, ...state } = read
+  const { v: _, ...state } = read as { v: number } & LaneState
   return { ...newLaneState(read.position, { number: 0, fromUs: 0 }), ...state }
 }

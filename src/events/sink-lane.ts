@@ -121,7 +121,7 @@ export class SinkLane {
   pass (since: string, end: string): void {
     if (this.#running !== null) { this.#again = true; return }
     if (this.#state === null || this.#state.batchEnd !== '' || this.#state.position < since || this.#state.position >= end || this.#sink.paused) return
-    this.#state.position = end
+    Object.assign(this.#state, { position: end, done: [] })
   }
 
   /** Gives up what the log will not keep much longer, where the sink is paused or fails. Looks at the store. */
@@ -200,7 +200,7 @@ export class SinkLane {
       if (waitUs > 0) { this.#kickIn(waitUs / 1000); return }
       const batch = await this.#gather(state)
       if (batch.events.length === 0) {
-        state.position = batch.end
+        if (batch.end > state.position) Object.assign(state, { position: batch.end, done: [] })
         if (state.batchEnd !== '' && state.position >= state.batchEnd) state.batchEnd = ''
         if (batch.last) return
         continue
@@ -211,13 +211,13 @@ export class SinkLane {
 
   #restart (state: LaneState): void {
     const { start } = this.#sink
-    Object.assign(state, { start, position: this.#context.tails.positionAt(this.lane, start.fromUs), attempts: 0, refusals: 0, failingSinceUs: 0, nextAtUs: 0, batchEnd: '', singleUntil: '' })
+    Object.assign(state, { start, position: this.#context.tails.positionAt(this.lane, start.fromUs), done: [], attempts: 0, refusals: 0, failingSinceUs: 0, nextAtUs: 0, batchEnd: '', singleUntil: '' })
     this.#dirty = true
   }
 
   async #gather (state: LaneState): Promise<Batch> {
     const { tails } = this.#context
-    const max = state.singleUntil !== '' && state.position < state.singleUntil ? 1 : this.#sink.batchMax
+    const max = state.singleUntil !== '' && state.position <= state.singleUntil ? 1 : this.#sink.batchMax
     const events: LoggedEvent[] = []
     let chars = 0
     let end = state.position
@@ -226,7 +226,7 @@ export class SinkLane {
       for (const logged of page.events) {
         if (state.batchEnd !== '' && logged.position > state.batchEnd) return { events, end: state.batchEnd, last: false }
         const { event } = logged
-        if (event.tenant === this.#sink.tenant && event.stamp >= state.start.fromUs && await this.#sink.wants(event)) {
+        if (event.tenant === this.#sink.tenant && event.stamp >= state.start.fromUs && !state.done.includes(event.id) && await this.#sink.wants(event)) {
           if (events.length > 0 && chars + event.data.length > batchCharsMax) return { events, end, last: false }
           events.push(logged)
           chars += event.data.length
@@ -234,10 +234,9 @@ export class SinkLane {
         end = logged.position
         if (events.length >= max) return { events, end, last: false }
       }
-      const more = page.events.length >= pageMax
       if (page.position > end) end = page.position
       // A long way without one of this sink's: the position is remembered in between.
-      if (!more || events.length === 0) return { events, end, last: !more }
+      if (!page.more || events.length === 0) return { events, end, last: !page.more }
     }
   }
 
@@ -253,7 +252,7 @@ export class SinkLane {
     if (verdict.kind === 'delivered') {
       state.delivered += events.length
       stats.delivered += events.length
-      this.#pass(state, end)
+      this.#pass(state, events, end)
       state.failingSinceUs = 0
       return
     }
@@ -293,12 +292,13 @@ export class SinkLane {
     for (const { event } of events) await letters.add(this.#sink.id, event, { reason, attempts: state.attempts, at: clock.nowUs() })
     state.deadLettered += events.length
     stats.deadLettered += events.length
-    this.#pass(state, end)
+    this.#pass(state, events, end)
   }
 
-  #pass (state: LaneState, end: string): void {
-    Object.assign(state, { position: end, attempts: 0, refusals: 0, nextAtUs: 0, batchEnd: '' })
-    if (state.singleUntil !== '' && end >= state.singleUntil) state.singleUntil = ''
+  #pass (state: LaneState, events: readonly LoggedEvent[], end: string): void {
+    const done = end > state.position ? [] : [...state.done, ...events.map(({ event }) => event.id)]
+    Object.assign(state, { position: end, done, attempts: 0, refusals: 0, nextAtUs: 0, batchEnd: '' })
+    if (state.singleUntil !== '' && end > state.singleUntil) state.singleUntil = ''
     this.#dirty = true
   }
 
@@ -317,15 +317,17 @@ export class SinkLane {
       const passed = old === -1 ? page.events : page.events.slice(0, old)
       if (passed.length === 0) return
       for (const { event } of passed) {
-        if (event.tenant !== this.#sink.tenant || event.stamp < state.start.fromUs || !await this.#sink.wants(event)) continue
+        if (event.tenant !== this.#sink.tenant || event.stamp < state.start.fromUs || state.done.includes(event.id) || !await this.#sink.wants(event)) continue
         await letters.add(this.#sink.id, event, { reason: 'too old: the log keeps events for 7 days', attempts: state.attempts, at: clock.nowUs() })
         state.deadLettered++
         state.agedOut++
         stats.deadLettered++
         stats.agedOut++
       }
-      this.#pass(state, passed[passed.length - 1].position)
+      const { position } = state
+      this.#pass(state, passed, passed[passed.length - 1].position)
       await this.save()
+      if (state.position === position) return
     }
   }
 

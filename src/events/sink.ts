@@ -6,7 +6,7 @@ import type { RetryPolicy, Verdict } from './retry-policy.js'
 export interface Sink {
   readonly tenant: string
   readonly id: string
-  /** Changes when the definition does: what waits for a next attempt is tried at once then. */
+  /** Grows when the definition changes: what waits for a next attempt is tried at once then. */
   readonly revision: number
   readonly start: SinkStart
   /** Paused: events wait in the log. */

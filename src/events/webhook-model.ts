@@ -1,5 +1,6 @@
 /** What a webhook is, how it is kept (collection `webhook`, format 1) and what of it is shown. */
 import { TwinfoldError } from '../core/errors.js'
+import { webhookHeadersMax } from '../core/limits.js'
 import type { SinkStart } from './lane-state.js'
 
 export interface WebhookSecret {
@@ -58,10 +59,6 @@ export interface MqttEvents {
   readonly updatedAt: number
 }
 
-export const webhooksPerTenantMax = 20
-export const webhookIdPattern = '^[a-z0-9][a-z0-9_-]{0,63}$'
-export const batchEventsMax = 100
-export const headersMax = 16
 const headerNamePattern = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/
 const headerValuePattern = /^[\x20-\x7e]{0,1024}$/
 /** Set by the server or by HTTP itself. */
@@ -70,7 +67,7 @@ const headersReserved = /^(webhook-.*|ce-.*|content-.*|host|connection|transfer-
 /** @throws TwinfoldError `invalid_field` (field `headers`) */
 export function checkHeaders (headers: Readonly<Record<string, string>>): void {
   const refuse = (detail: string): TwinfoldError => new TwinfoldError('invalid_field', `'headers' ${detail}`, { field: 'headers' })
-  if (Object.keys(headers).length > headersMax) throw refuse(`has at most ${headersMax}`)
+  if (Object.keys(headers).length > webhookHeadersMax) throw refuse(`has at most ${webhookHeadersMax}`)
   for (const [name, value] of Object.entries(headers)) {
     if (!headerNamePattern.test(name)) throw refuse('has a name that is no HTTP header name')
     if (headersReserved.test(name)) throw refuse(`must not set ${name}`)

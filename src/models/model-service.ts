@@ -15,6 +15,7 @@ import {
   type CurrentModel, type Model, type ModelBody, type ModelVersion
 } from './model.js'
 import { compileState } from './state-check.js'
+import type { ViolationCount, ViolationLog } from './violation-log.js'
 
 /** null: whatever is there. `*`: there must be one; `none`: there must be none. */
 export type ExpectedTag = string | null
@@ -23,6 +24,7 @@ export interface TaggedModel { readonly model: Model, readonly tag: string }
 
 export interface ModelServiceOptions {
   readonly documents: DocumentStore
+  readonly violations: Pick<ViolationLog, 'of' | 'forget' | 'sinceUs'>
   readonly clock: Clock
   /** Called after a write of this node: caches drop the model. */
   readonly changed: (tenant: string, type: string) => void
@@ -32,12 +34,14 @@ const attemptsMax = 20
 
 export class ModelService {
   readonly #documents: DocumentStore
+  readonly #violations: ModelServiceOptions['violations']
   readonly #clock: Clock
   readonly #changed: (tenant: string, type: string) => void
   readonly stats = { written: 0, deleted: 0, conflicts: 0 }
 
-  constructor ({ documents, clock, changed }: ModelServiceOptions) {
+  constructor ({ documents, violations, clock, changed }: ModelServiceOptions) {
     this.#documents = documents
+    this.#violations = violations
     this.#clock = clock
     this.#changed = changed
   }
@@ -92,7 +96,6 @@ export class ModelService {
       await this.#documents.putDocument('model', tenant, versionId(type, entry), text, 0)
       if (!await this.#documents.putDocument('model', tenant, currentId(type), JSON.stringify(current), document?.revision ?? 0)) {
         this.stats.conflicts++
-        await this.#documents.deleteDocument('model', tenant, versionId(type, entry), 1)
         continue
       }
       this.stats.written++
@@ -115,11 +118,23 @@ export class ModelService {
       requireTag(modelTag(before), expected)
       if (!await this.#documents.deleteDocument('model', tenant, currentId(type), document.revision)) { this.stats.conflicts++; continue }
       this.stats.deleted++
+      this.#violations.forget(tenant, type)
       this.#changed(tenant, type)
       await this.#trim(tenant, type, null)
       return true
     }
     throw new TwinfoldError('precondition_failed', 'others write this model all the time; read it and try again')
+  }
+
+  /** What is wrong with a state by the model that is in force: at most one fault of each part. null: there is no such model. */
+  async validate (tenant: string, type: string, state: State): Promise<{ readonly version: number, readonly violations: readonly StateViolation[] } | null> {
+    const found = await this.get(tenant, type)
+    return found === null ? null : { version: found.model.version, violations: violationsOf(found.model, state) }
+  }
+
+  /** As this node has seen them since `sinceUs`. null: there is no such model. */
+  async violations (tenant: string, type: string): Promise<{ readonly sinceUs: number, readonly counts: readonly ViolationCount[] } | null> {
+    return await this.#current(tenant, type) === null ? null : { sinceUs: this.#violations.sinceUs, counts: this.#violations.of(tenant, type) }
   }
 
   async #current (tenant: string, type: string): Promise<StoredDocument | null> {
@@ -154,9 +169,11 @@ export function requireTag (found: string | null, expected: ExpectedTag): void {
   if (!fits) throw new TwinfoldError('precondition_failed', found === null ? 'there is none yet' : expected === 'none' ? 'there is one already' : 'it was changed since; read it and try again', { field: 'If-Match' })
 }
 
-/** What is wrong with a state by the model: at most one fault of each part. */
-export function violationsOf (model: Pick<Model, 'desired' | 'reported'>, state: { readonly desired?: JsonObject, readonly reported?: JsonObject }): { readonly part: 'desired' | 'reported', readonly detail: string }[] {
-  const found: { part: 'desired' | 'reported', detail: string }[] = []
+export interface State { readonly desired?: JsonObject, readonly reported?: JsonObject }
+export interface StateViolation { readonly part: 'desired' | 'reported', readonly detail: string }
+
+function violationsOf (model: Pick<Model, 'desired' | 'reported'>, state: State): StateViolation[] {
+  const found: StateViolation[] = []
   for (const part of ['desired', 'reported'] as const) {
     const schema = model[part]
     const given = state[part]

@@ -1,5 +1,5 @@
 /**
- * Releases journal segments that are no longer needed: packed, flushed to the store's stable storage, and `keepMs` past
+ * Releases journal segments that are no longer needed: packed and applied, flushed to the store's stable storage, and `keepMs` past
  * that (DESIGN 3.1). Where the journal fills up, the waiting time is given up before acceptance is.
  */
 import type { Clock } from '../core/clock.js'
@@ -14,6 +14,8 @@ export interface JournalKeeperOptions {
   readonly journal: Journal
   readonly cursors: CursorStore
   readonly packer: { readonly cursor: number }
+  /** Applies what devices say beside telemetry; absent: nobody does. */
+  readonly applier?: { readonly appliedTo: number, flushed(position: number): Promise<void> }
   readonly flush: () => Promise<void>
   readonly clock: Clock
   readonly log: Log
@@ -28,6 +30,7 @@ export class JournalKeeper {
   #timer: NodeJS.Timeout | null = null
   #busy: Promise<void> | null = null
   #flushed = -1
+  #flushedApplied = -1
   #flushedMs = 0
   readonly #waiting: { position: number, atMs: number }[] = []
   readonly stats = { flushes: 0, flushFailures: 0 }
@@ -50,8 +53,9 @@ export class JournalKeeper {
     const { packer, clock, flushIntervalMs, flushBytes, keepMs, journal, log } = this.#options
     const now = clock.monotonicMs()
     const unflushed = packer.cursor - Math.max(0, this.#flushed)
+    const moved = packer.cursor !== this.#flushed || (this.#options.applier !== undefined && this.#options.applier.appliedTo !== this.#flushedApplied)
     try {
-      if (packer.cursor !== this.#flushed && (now - this.#flushedMs >= flushIntervalMs || unflushed >= flushBytes || journal.state !== 'ok')) await this.flushNow()
+      if (moved && (now - this.#flushedMs >= flushIntervalMs || unflushed >= flushBytes || journal.state !== 'ok')) await this.flushNow()
       const keptMs = journal.state === 'ok' ? keepMs : 0
       let release = -1
       while (this.#waiting.length > 0 && now - this.#waiting[0].atMs >= keptMs) release = (this.#waiting.shift() as { position: number }).position
@@ -63,15 +67,18 @@ export class JournalKeeper {
     }
   }
 
-  /** Everything packed so far is on stable storage in the store when it returns, and the durable cursor says so. */
+  /** Everything packed and applied so far is on stable storage in the store when it returns, and the durable cursors say so. */
   async flushNow (): Promise<void> {
-    const { packer, cursors, journal, flush, clock } = this.#options
+    const { packer, applier, cursors, journal, flush, clock } = this.#options
     const position = packer.cursor
+    const applied = applier?.appliedTo ?? Infinity
     await flush()
+    if (applier !== undefined) await applier.flushed(applied)
+    this.#flushedApplied = applied
     await cursors.putCursor(journal.journalId, packedDurablyCursor, position, true)
     this.stats.flushes++
     this.#flushed = position
     this.#flushedMs = clock.monotonicMs()
-    this.#waiting.push({ position, atMs: this.#flushedMs })
+    this.#waiting.push({ position: Math.min(position, applied), atMs: this.#flushedMs })
   }
 }

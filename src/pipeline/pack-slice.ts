@@ -20,6 +20,7 @@ import { lateBuckets, lateMinutes } from './late-buckets.js'
 import { LiveReader } from './live-readings.js'
 import { SeenCache } from './seen-cache.js'
 import { SliceDecoder } from './slice-decoder.js'
+import type { SliceWatch } from './slice-watch.js'
 import type { TaskLookup } from './task-lookup.js'
 
 export interface SlicePackerOptions {
@@ -28,6 +29,8 @@ export interface SlicePackerOptions {
   /** How long a tenant or the existence of a device may be remembered, milliseconds. */
   readonly leaseMs: number
   readonly monotonicMs: () => number
+  /** Looks for violations of models and edges of alarms. Absent: nobody does. */
+  readonly watch?: SliceWatch
   /** Names a generation of the hot state; never the same twice. Default: random. */
   readonly newGeneration?: () => string
 }
@@ -41,6 +44,7 @@ export class SlicePacker {
   readonly #seen = new SeenCache({ devicesMax: 200_000 })
   #seenEpoch = 0
   readonly #plans: TaskLookup<PartitionPlan>
+  readonly #watch: SliceWatch | null
   readonly #monotonicMs: () => number
   readonly #newGeneration: () => string
 
@@ -51,6 +55,7 @@ export class SlicePacker {
     this.#decoder = new SliceDecoder(store, options)
     this.#hot = store.hot === null ? null : new HotWriter({ hot: store.hot, monotonicMs })
     this.#plans = options.plans
+    this.#watch = options.watch ?? null
     this.#newGeneration = options.newGeneration ?? randomUUID
   }
 
@@ -73,6 +78,8 @@ export class SlicePacker {
       planOf: deviceKey => this.#plans.get(deviceKey),
       retentionDaysOf: tenant => this.#decoder.retentionDaysOf(tenant, task.mark.stamp)
     })
+    // The rows of each device stand in order of event time now.
+    const watch = await this.#watch?.look(table, order, starts) ?? null
     const cpuMs = this.#monotonicMs() - cpuStart
     await this.#write(task, grouped)
     if (letters.length > 0) await this.#store.putDeadLetters(letters)
@@ -89,6 +96,7 @@ export class SlicePacker {
       ...(hasLateSlabs(grouped, task.mark.stamp) ? { lateSlabs: { stamp: task.mark.stamp, mark: task.mark.to } } : {}),
       loads: grouped.chunks.map(row => ({ tenant: row.tenant, device: row.device, bytes: row.bytes.length + 80, rows: 1 })),
       cpuMs,
+      ...(watch === null ? {} : { watch }),
       ...(live === null ? {} : { live })
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Decides the pressure level from the journal's state and the packer's backlog: senders are slowed as soon as what they
+ * Decides the pressure level from the journal's state, the packer's backlog and how far the applier is behind: senders are slowed as soon as what they
  * sent could no longer be packed within `lagMsMax` (INVARIANTS 2 and 10), and let go again at seven tenths of it. While the store is
  * away nothing can be packed however slowly senders send: the journal takes all then, up to its own bound on disk.
  */
@@ -9,6 +9,8 @@ import type { Pressure } from '../gate/pressure.js'
 export interface PressureControlOptions {
   readonly journal: Pick<Journal, 'state'>
   readonly packer: { readonly backlogBytes: number, readonly bytesPerSecond: number, readonly stuck?: boolean }
+  /** Applies what devices say beside telemetry. */
+  readonly applier?: { readonly behind: boolean }
   readonly pressure: Pressure
   /** Milliseconds of packing that may wait. */
   readonly lagMsMax: number
@@ -50,7 +52,7 @@ export class PressureControl {
     const backlog = packer.backlogBytes
     const allowed = this.allowedBytes
     const behind = backlog > allowed || (pressure.level === 'slow' && backlog > allowed * 0.7)
-    const slow = state === 'slow' || (behind && packer.stuck !== true)
+    const slow = state === 'slow' || (behind && packer.stuck !== true) || this.#options.applier?.behind === true
     if (slow && pressure.level !== 'slow') this.stats.slowed++
     pressure.set(slow ? 'slow' : 'open')
   }

@@ -137,7 +137,8 @@ export class SliceDecoder {
     let bytesIn = 0
     for (const piece of readSlice(task.segments, task.mark.from, task.mark.to)) {
       const visit = (view: RecordView): void => {
-        if (view.kind === RecordKind.mark) return
+        // What is for the applier is none of the packer's.
+        if (view.kind === RecordKind.mark || view.kind === RecordKind.deviceMessages || view.kind === RecordKind.intent) return
         bytesIn += view.bodyEnd - view.bodyStart
         records.push({
           kind: view.kind,

@@ -5,7 +5,7 @@ import type { Page } from './registry.js'
 export const deadLetterReasons = [
   'json_invalid', 'cbor_invalid', 'senml_invalid', 'not_a_reading', 'empty', 'too_deep', 'too_many_metrics',
   'metric_name_invalid', 'value_invalid', 'string_too_long', 'ts_invalid', 'ts_future', 'ts_expired',
-  'device_unknown', 'device_forbidden', 'packet_invalid', 'topic_invalid', 'worker_failed'
+  'device_unknown', 'device_forbidden', 'packet_invalid', 'topic_invalid', 'worker_failed', 'twin_refused', 'command_refused', 'event_refused'
 ] as const
 export type DeadLetterReason = typeof deadLetterReasons[number]
 

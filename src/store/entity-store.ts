@@ -66,6 +66,8 @@ export interface EntitySnapshot {
 
 export interface EntityStore {
   getEntity(key: EntityKey): Promise<Entity>
+  /** The version alone: what a reader asks that has a copy of the state (cached-entities.ts). */
+  getEntityVersion(key: EntityKey): Promise<number>
   /**
    * Each is committed where the entity is still at `expected`; false where another writer was first (nothing of it is written then).
    * At most one commit for a key in one call. Survives SIGKILL when it resolves.

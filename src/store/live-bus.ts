@@ -1,6 +1,6 @@
 /**
- * Port: what nodes tell each other about live readings. Nothing is stored: what was sent while a node could not hear is lost, and
- * `link` says when that was. An installation of one node has none.
+ * Port: what nodes tell each other about live readings, and for which devices they ring. Nothing is stored: what was sent while a node
+ * could not hear is lost, and `link` says when that was. An installation of one node has none.
  */
 
 export interface LiveBusListener {

@@ -114,6 +114,8 @@ export interface Twins {
   diff (id: TwinId, from: number, to: number): Promise<{ readonly desired: JsonObject, readonly reported: JsonObject, readonly tags: JsonObject } | null>
   /** Called after every commit of this process, in version order for each twin. Must not throw. Returns how to stop. */
   onChanged (listener: (changed: TwinChanged) => void): () => void
+  /** Somebody has read the registry's copy of the tags beside the twin: it is made right, in the background, where it differs. */
+  seenTags? (tenant: string, device: string, shown: TwinView, copy: Readonly<Record<string, string>>): void
 }
 
 /** What a device's model says about its twin; how conflicts of reported with desired state are settled. */

@@ -144,11 +144,14 @@ void t.test('the OpenAPI document lists every route, its positive answers and it
   const documented = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map(method => `${method.toUpperCase()} ${path}`)).sort()
   const expected = [
     'DELETE /api/v1/dead-letters', 'DELETE /api/v1/dead-letters/{id}', 'DELETE /api/v1/devices/{id}', 'DELETE /api/v1/devices/{id}/tokens/{token}', 'DELETE /api/v1/keys/{id}',
+    'GET /api/v1/devices/{id}/commands', 'POST /api/v1/devices/{id}/commands', 'GET /api/v1/devices/{id}/commands/pending', 'GET /api/v1/devices/{id}/commands/{commandId}', 'POST /api/v1/devices/{id}/commands/{commandId}/cancel', 'POST /api/v1/devices/{id}/commands/{commandId}/response',
     'GET /api/v1/dead-letters', 'GET /api/v1/dead-letters/{id}', 'GET /api/v1/devices', 'GET /api/v1/devices/{id}', 'GET /api/v1/devices/{id}/partition-plan', 'GET /api/v1/devices/{id}/telemetry', 'GET /api/v1/devices/{id}/telemetry/latest',
     'GET /api/v1/devices/{id}/tokens', 'GET /api/v1/keys', 'GET /api/v1/nodes', 'GET /api/v1/devices/{id}/aggregates', 'GET /api/v1/series/query', 'POST /api/v1/series/query', 'GET /api/v1/live',
     'POST /api/v1/analytics/rebuild', 'GET /api/v1/fleet/query', 'POST /api/v1/fleet/query', 'POST /api/v1/sql',
     'GET /api/v1/exports', 'POST /api/v1/imports', 'GET /api/v1/jobs', 'GET /api/v1/jobs/{id}', 'DELETE /api/v1/jobs/{id}', 'DELETE /api/v1/devices/{id}/telemetry', 'GET /api/v1/analytics/points', 'GET /api/v1/analytics/status', 'GET /api/v1/tenants', 'GET /api/v1/tenants/{id}', 'GET /healthz', 'GET /metrics', 'GET /readyz',
     'PATCH /api/v1/devices/{id}', 'PATCH /api/v1/tenants/{id}',
+    'GET /api/v1/devices/{id}/twin', 'PATCH /api/v1/devices/{id}/twin', 'PUT /api/v1/devices/{id}/twin', 'GET /api/v1/devices/{id}/twin/changes', 'GET /api/v1/devices/{id}/twin/diff', 'GET /api/v1/devices/{id}/twins', 'POST /api/v1/twins/get',
+    'GET /api/v1/devices/{id}/twins/{name}', 'PATCH /api/v1/devices/{id}/twins/{name}', 'PUT /api/v1/devices/{id}/twins/{name}', 'DELETE /api/v1/devices/{id}/twins/{name}', 'GET /api/v1/devices/{id}/twins/{name}/changes', 'GET /api/v1/devices/{id}/twins/{name}/diff',
     'POST /api/v1/dead-letters/replay', 'POST /api/v1/devices', 'POST /api/v1/devices/{id}/telemetry', 'POST /api/v1/devices/{id}/tokens', 'POST /api/v1/keys', 'POST /api/v1/telemetry', 'POST /api/v1/tenants'
   ].sort()
   t.same(documented, expected)

@@ -15,6 +15,7 @@ import type { RegistryStore } from '../../src/store/registry.js'
 import type { Credential, Device, Role, Tenant } from '../../src/tenancy/model.js'
 
 export interface JournaledRecord {
+  readonly kind: number
   readonly identity: RecordIdentity
   readonly flags: number
   readonly messages: number
@@ -40,7 +41,7 @@ export class FakeJournal implements Journal {
 
   append (options: AppendOptions, waiter: CommitWaiter | null, token: number): number {
     if (this.refusal !== null) throw this.refusal
-    this.records.push({ identity: decodeIdentity(options.identity), flags: options.flags, messages: options.messages, body: Buffer.from(options.body) })
+    this.records.push({ kind: options.kind, identity: decodeIdentity(options.identity), flags: options.flags, messages: options.messages, body: Buffer.from(options.body) })
     this.#waiting.push({ waiter, token })
     if (this.automatic && !this.#scheduled) {
       this.#scheduled = true

@@ -94,6 +94,11 @@ export class WatchedClient implements CassandraClient {
     return await this.#client.writeIf(cql, parameters)
   }
 
+  async writePartitionIf (statements: readonly Statement[]): ReturnType<CassandraClient['writePartitionIf']> {
+    this.#countWrite()
+    return await this.#client.writePartitionIf(statements)
+  }
+
   status (): ReturnType<CassandraClient['status']> { return this.#client.status() }
 
   async close (): Promise<void> {}

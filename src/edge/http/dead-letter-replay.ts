@@ -7,6 +7,7 @@ import type { CommitWaiter } from '../../journal/journal-types.js'
 import { encodeIdentity, RecordFlags, RecordKind } from '../../journal/record.js'
 import type { DeadLetter } from '../../store/dead-letter-store.js'
 import type { EdgeContext } from './edge-context.js'
+import { correctedMessage, letterMessage } from './message-letter.js'
 
 /** A payload to send instead; exactly one member. */
 export interface Correction { readonly text?: string, readonly base64?: string }
@@ -44,12 +45,15 @@ class Commits implements CommitWaiter {
 }
 
 /** Formats that a body record can have; a letter in another one (a packet that could not be read) is judged by its content. */
-const bodyKinds: ReadonlySet<number> = new Set([RecordKind.bodyAuto, RecordKind.bodyNdjson, RecordKind.bodySenmlJson, RecordKind.bodySenmlCbor, RecordKind.bodyCbor])
+const bodyKinds: ReadonlySet<number> = new Set([RecordKind.bodyAuto, RecordKind.bodyNdjson, RecordKind.bodySenmlJson, RecordKind.bodySenmlCbor, RecordKind.bodyCbor, RecordKind.deviceMessages])
 const kindOf = (format: number): RecordKind => bodyKinds.has(format) ? format as RecordKind : RecordKind.bodyAuto
 
 function bodyOf (letter: DeadLetter, correction: Correction | undefined): Buffer | null {
-  if (correction?.text !== undefined) return Buffer.from(correction.text)
-  if (correction?.base64 !== undefined) return Buffer.from(correction.base64, 'base64')
+  const corrected = correction?.text !== undefined ? Buffer.from(correction.text) : correction?.base64 !== undefined ? Buffer.from(correction.base64, 'base64') : null
+  if (corrected !== null) {
+    const message = letterMessage(letter)
+    return message === null ? corrected : correctedMessage(message, corrected)
+  }
   return letter.payloadBytes > letter.payload.length || letter.payload.length === 0 ? null : Buffer.from(letter.payload)
 }
 

@@ -7,6 +7,7 @@ import { authorizeHook, tenantOf } from './authorize.js'
 import { nextCursor, storeCursor } from './cursor.js'
 import { replayLetters, type Correction } from './dead-letter-replay.js'
 import type { EdgeContext } from './edge-context.js'
+import { letterMessage } from './message-letter.js'
 import { isoTime } from './query-time.js'
 import { idParams, idSchema, pageQuery, pageSchema, routeDocs } from './route-docs.js'
 import type { Schema } from './schema-check.js'
@@ -44,7 +45,8 @@ const correctionSchema: Schema = {
 
 function letterView (letter: DeadLetter): object {
   const { id, stamp, reason, detail, device, source, payloadBytes, payload } = letter
-  return { id, receivedAt: isoTime(stamp), reason, detail, device, source, payloadBytes, truncated: payloadBytes > payload.length }
+  const headerBytes = letterMessage(letter)?.payloadAt ?? 0
+  return { id, receivedAt: isoTime(stamp), reason, detail, device, source, payloadBytes: payloadBytes - headerBytes, truncated: payloadBytes > payload.length }
 }
 
 function textOf (payload: Uint8Array): string | null {
@@ -84,7 +86,8 @@ export function deadLetterRoutes (context: EdgeContext) {
       const { id } = request.params as { id: string }
       const letter = await store.getDeadLetter(tenantOf(request), id)
       if (letter === null) throw new TwinfoldError('not_found', `there is no dead letter '${id}'`)
-      return { ...letterView(letter), payload: Buffer.from(letter.payload).toString('base64'), text: textOf(letter.payload) }
+      const payload = letter.payload.subarray(letterMessage(letter)?.payloadAt ?? 0)
+      return { ...letterView(letter), payload: Buffer.from(payload).toString('base64'), text: textOf(payload) }
     })
 
     app.post('/dead-letters/replay', {

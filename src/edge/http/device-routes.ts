@@ -10,6 +10,7 @@ import { secretSchema } from './credential-view.js'
 import { nextCursor, storeCursor } from './cursor.js'
 import { checkedTags, tagsSchema, type Tags } from './device-tags.js'
 import { requireVisible } from './device-access.js'
+import { connectionSchema, connectionsOf } from './connection-view.js'
 import { cutOff } from './cut-off.js'
 import type { EdgeContext } from './edge-context.js'
 import { isoTime } from './query-time.js'
@@ -28,7 +29,7 @@ const changeable: Readonly<Record<string, Schema>> = {
 }
 const deviceSchema: Schema = {
   type: 'object',
-  properties: { id: { type: 'string' }, name: { type: 'string' }, type: { type: 'string' }, gateway: { type: 'boolean' }, gatewayId: { type: ['string', 'null'] }, tags: { type: 'object', additionalProperties: { type: 'string' } }, createdAt: { type: 'string', format: 'date-time' } }
+  properties: { id: { type: 'string' }, name: { type: 'string' }, type: { type: 'string' }, gateway: { type: 'boolean' }, gatewayId: { type: ['string', 'null'] }, tags: { type: 'object', additionalProperties: { type: 'string' } }, createdAt: { type: 'string', format: 'date-time' }, connection: connectionSchema }
 }
 
 interface DeviceChange { readonly name?: string, readonly type?: string, readonly gateway?: boolean, readonly gatewayId?: string | null, readonly tags?: Tags }
@@ -110,6 +111,8 @@ async function deleteDevice (context: EdgeContext, tenant: string, id: string): 
     cutOff(context, { kind: 'device', tenant, device: id })
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
+    // A device that is later given its id was never connected. What is left of it where the store is away shows nothing of its data.
+    await context.options.presence?.forget(tenant, id).catch(() => {})
     // Queries obey the erasure whatever the hot state holds: it may be away.
     await store.hot?.forgetDevice(tenant, id, stamp).catch(() => {})
     const job = await context.options.transfer?.erase({ tenant, device: id, metrics: null, fromTs: null, toTs: null, deviceDeleted: true, stamp })
@@ -153,7 +156,8 @@ export function deviceRoutes (context: EdgeContext) {
       const query = ['devices', tenant, gatewayId ?? '']
       const at = storeCursor(query, cursor)
       const page = gatewayId === undefined ? await store.listDevices(tenant, at, limit) : await store.listDevicesOfGateway(tenant, gatewayId, at, limit)
-      return { devices: page.items.map(deviceView), next: nextCursor(query, page.next) }
+      const connections = await connectionsOf(context, tenant, page.items.map(({ id }) => id))
+      return { devices: page.items.map((device, i) => ({ ...deviceView(device), ...connections[i] })), next: nextCursor(query, page.next) }
     })
 
     app.get('/devices/:id', {
@@ -164,7 +168,7 @@ export function deviceRoutes (context: EdgeContext) {
       await requireVisible(context, request, id)
       const device = await store.getDevice(tenantOf(request), id)
       if (device === null) throw deviceNotFound(id)
-      return deviceView(device)
+      return { ...deviceView(device), ...(await connectionsOf(context, device.tenant, [id]))[0] }
     })
 
     app.patch('/devices/:id', {

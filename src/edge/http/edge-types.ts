@@ -7,17 +7,24 @@ import type { ErrorCode } from '../../core/errors.js'
 import type { Log } from '../../core/log.js'
 import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
+import type { DeviceInlet } from '../../inlet/device-message.js'
 import type { Journal } from '../../journal/journal-types.js'
+import type { Commands } from '../../commands/commands.js'
+import type { PresenceSink, PresenceSource } from '../../presence/presence-sink.js'
 import type { DependencyStatus } from '../../store/dependency-status.js'
 import type { FleetStore, TenantSql } from '../../store/fleet-store.js'
 import type { LiveSource } from '../../live/live-hub.js'
 import type { Revocation } from '../../store/revocation-log.js'
 import type { Store } from '../../store/store.js'
 import type { Principal, Role, Tenant } from '../../tenancy/model.js'
+import type { Twins } from '../../twin/twin-model.js'
 import type { QueryResult, QueryTask } from '../../../workers/protocol.js'
+import type { AlarmSource } from './alarm-routes.js'
 import type { AnalyticsSource } from './analytics-routes.js'
 import type { DeviceEntry } from './device-directory.js'
+import type { EventsSource } from './event-routes.js'
 import type { IdempotencyKeys } from './idempotency-keys.js'
+import type { ModelSource } from './model-routes.js'
 import type { NodeListing } from './node-routes.js'
 import type { TransferSource } from './transfer-source.js'
 
@@ -54,10 +61,24 @@ export interface HttpEdgeOptions {
   readonly sql?: TenantSql
   /** Absent: nobody can watch. */
   readonly live?: LiveSource
+  /** Webhooks and streams of events; absent: their routes answer 503. */
+  readonly events?: EventsSource
   /** Imports, exports and deletions; absent: their routes answer 503. */
   readonly transfer?: TransferSource
+  /** Models of device types; absent: their routes answer 503. */
+  readonly models?: ModelSource
+  /** Alarms and their rules; absent: their routes answer 503. */
+  readonly alarms?: AlarmSource
+  /** Who is connected; absent: nobody knows, and devices are shown without it. */
+  readonly presence?: PresenceSource & Pick<PresenceSink, 'noteActivity'>
+  /** Commands to devices; absent: their routes answer 503. */
+  readonly commands?: Commands
+  /** Takes what devices say beside telemetry; absent: its routes answer 503. */
+  readonly inlet?: DeviceInlet
   /** The servers of the installation; none where this one has the store to itself. */
   readonly nodes?: NodeListing
+  /** Twins; absent: their routes answer 503. */
+  readonly twins?: Twins
   readonly clock: Clock
   readonly log: Log
   /** Largest telemetry body; default `httpBodyBytesMax`, which it may not exceed. */

@@ -35,6 +35,12 @@ export class EventStream implements LiveSink {
 
   readings (_device: string, text: string): void { this.#parts.push(text) }
 
+  /** Written out already. */
+  text (text: string): void {
+    this.#parts.push(text)
+    this.flush()
+  }
+
   latest (device: string, latest: string): void { this.#parts.push(`event: latest\ndata: {"device":${JSON.stringify(device)},"latest":${latest}}\n\n`) }
 
   event (name: LiveEventName, data: object): void { this.#parts.push(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`) }

@@ -7,13 +7,16 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { TwinfoldError, type ErrorCode } from '../../core/errors.js'
 import { aggregateRoutes } from './aggregate-routes.js'
 import { analyticsRoutes } from './analytics-routes.js'
+import { commandRoutes } from './command-routes.js'
 import { deadLetterRoutes } from './dead-letter-routes.js'
 import { DeviceDirectory } from './device-directory.js'
+import { deviceInletRoutes } from './device-inlet-routes.js'
 import { deviceRoutes } from './device-routes.js'
 import { deviceTokenRoutes } from './device-token-routes.js'
 import { StampSeen, type EdgeContext } from './edge-context.js'
 import type { HttpEdge, HttpEdgeOptions, HttpEdgeStats } from './edge-types.js'
 import { eraseRoutes } from './erase-routes.js'
+import { eventRoutes } from './event-routes.js'
 import { exportRoutes } from './export-routes.js'
 import { fleetRoutes } from './fleet-routes.js'
 import { importRoutes } from './import-routes.js'
@@ -21,6 +24,7 @@ import { jobRoutes } from './job-routes.js'
 import { keyRoutes } from './key-routes.js'
 import { KeyedLock } from '../../core/keyed-lock.js'
 import { liveRoutes } from './live-routes.js'
+import { modelRoutes } from './model-routes.js'
 import { nodeRoutes } from './node-routes.js'
 import { registerOpenApi } from './openapi.js'
 import { planRoutes } from './plan-routes.js'
@@ -31,6 +35,8 @@ import { sqlRoutes } from './sql-routes.js'
 import { systemRoutes } from './system-routes.js'
 import { telemetryRoutes } from './telemetry-routes.js'
 import { tenantRoutes } from './tenant-routes.js'
+import { twinRoutes } from './twin-routes.js'
+import { webhookRoutes } from './webhook-routes.js'
 import { WebSocketEntry } from './web-socket-entry.js'
 
 export type { HttpEdge, HttpEdgeOptions, HttpEdgeStats } from './edge-types.js'
@@ -80,7 +86,7 @@ function resources (context: EdgeContext) {
       void reply.header('cache-control', 'no-store')
       done()
     })
-    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, sqlRoutes, liveRoutes, importRoutes, exportRoutes, jobRoutes, eraseRoutes, nodeRoutes]) await api.register(routes(context))
+    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, sqlRoutes, liveRoutes, importRoutes, exportRoutes, jobRoutes, eraseRoutes, nodeRoutes, deviceInletRoutes, commandRoutes, modelRoutes, twinRoutes, eventRoutes, webhookRoutes]) await api.register(routes(context))
   }
 }
 

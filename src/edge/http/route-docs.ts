@@ -28,7 +28,7 @@ export const problemSchema = {
 export interface RouteDoc {
   readonly summary: string
   readonly description?: string
-  readonly tag: 'telemetry' | 'devices' | 'tenants' | 'keys' | 'dead letters' | 'analytics' | 'transfer' | 'system'
+  readonly tag: 'telemetry' | 'events' | 'devices' | 'commands' | 'models' | 'alarms' | 'tenants' | 'keys' | 'dead letters' | 'analytics' | 'transfer' | 'system'
   readonly params?: Schema
   readonly query?: Schema
   readonly headers?: Schema

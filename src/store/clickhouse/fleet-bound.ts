@@ -12,7 +12,7 @@ export interface FleetStatement {
   readonly parameters: SqlParameters
 }
 
-type BoundType = 'String' | 'Int64' | 'Float64' | 'Array(String)' | 'Array(UInt32)'
+type BoundType = 'String' | 'Int64' | 'UInt64' | 'Float64' | 'Array(String)' | 'Array(UInt32)'
 
 /** Gathers bound parameters under names of our own. */
 export class Bound {

@@ -12,6 +12,8 @@ import { methodsOf } from '../methods-of.js'
 import { CassandraClaims } from './cassandra/cassandra-claims.js'
 import { CassandraDeadLetters } from './cassandra/cassandra-dead-letters.js'
 import { CassandraDocuments } from './cassandra/cassandra-documents.js'
+import { CassandraEntities } from './cassandra/cassandra-entities.js'
+import { CassandraEventLog } from './cassandra/cassandra-event-log.js'
 import { CassandraJobs } from './cassandra/cassandra-jobs.js'
 import { CassandraPlans } from './cassandra/cassandra-plans.js'
 import { CassandraPresence } from './cassandra/cassandra-presence.js'
@@ -38,6 +40,8 @@ export async function openClusterStore ({ spec, clock, log, writer }: ClusterSto
   const client = await openCassandra(spec.cassandra, { clock, log })
   const redis = openRedis(spec.redis, { clock, log, name: 'Redis' })
   const raw = new CassandraRawStore(client, { clock, outbox: spec.outbox })
+  const eventLog = new CassandraEventLog(client, { clock })
+  const entities = new CassandraEntities(client, { append: async events => { await eventLog.appendEvents(events) } })
   return {
     raw,
     tiers: new CassandraTierStore(client),
@@ -60,9 +64,16 @@ export async function openClusterStore ({ spec, clock, log, writer }: ClusterSto
     ...methodsOf(new CassandraPresence(client), [
       'putConnected', 'putDisconnected', 'putLost', 'putActivity', 'getPresence', 'putPresenceBoot', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence'
     ]),
+    ...methodsOf(entities, [
+      'getEntity', 'getEntityVersion', 'commitEntities', 'readEntityEvents', 'readEntityItems', 'getEntityItem', 'putEntitySnapshot', 'findEntitySnapshot', 'dropEntityHistory', 'scanEntities'
+    ]),
+    settleMs: eventLog.settleMs,
+    ...methodsOf(eventLog, ['appendEvents', 'readEvents', 'endOfEvents', 'positionAt', 'trimEvents', 'onAppended']),
     dependencies: () => [client.status(), redis.status()],
     async open () {},
     async close () {
+      eventLog.close()
+      await entities.close()
       await redis.close()
       await client.close()
     }

@@ -26,6 +26,8 @@ export class EmbeddedEntities implements EntityStore {
     return value === null ? noEntity : decodeHead(value)
   }
 
+  async getEntityVersion (key: EntityKey): Promise<number> { return (await this.getEntity(key)).version }
+
   /** @throws TwinfoldError `internal` in a store that is not the owner's. */
   async commitEntities (commits: readonly EntityCommit[], _sync: boolean): Promise<readonly boolean[]> {
     return await this.#assertWriter().write(commits, [])

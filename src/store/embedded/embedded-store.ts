@@ -104,7 +104,7 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
     ...methodsOf(new EmbeddedSealRequests(meta), ['putSealRequests', 'scanSealRequests', 'countSealRequests', 'deleteSealRequests']),
     ...methodsOf(idempotency, ['putIdempotency', 'getIdempotency', 'dropIdempotencyBefore', 'claimIdempotency']),
     ...methodsOf(new EmbeddedEntities(pool, writer ? entityWriter : null), [
-      'getEntity', 'commitEntities', 'readEntityEvents', 'readEntityItems', 'getEntityItem', 'putEntitySnapshot', 'findEntitySnapshot', 'dropEntityHistory', 'scanEntities'
+      'getEntity', 'getEntityVersion', 'commitEntities', 'readEntityEvents', 'readEntityItems', 'getEntityItem', 'putEntitySnapshot', 'findEntitySnapshot', 'dropEntityHistory', 'scanEntities'
     ]),
     settleMs: 0,
     ...methodsOf(new EmbeddedEventLog(pool, entityWriter, { writes: writer }), ['appendEvents', 'readEvents', 'endOfEvents', 'positionAt', 'trimEvents', 'onAppended']),

@@ -11,17 +11,17 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { TwinfoldError } from '../../../core/errors.js'
 import { inParallel } from '../../../core/in-parallel.js'
 import { KeyedLock } from '../../../core/keyed-lock.js'
-import { after as bytesAfter } from '../../key-order.js'
 import type { Entity, EntityCommit, EntityEvent, EntityItem, EntityKey, EntityKind, EntitySnapshot, EntityStore } from '../../entity-store.js'
 import type { OutEvent } from '../../event-log.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 import { EntityHistory } from './cassandra-entity-history.js'
-import { entityPart, partitionOf, wherePartition } from './cassandra-entity-keys.js'
+import { entityPart, lockName, partitionOf, wherePartition } from './cassandra-entity-keys.js'
 import { allSalts, saltOf } from './salted.js'
 
 const columns = 'version, state, writer, writer_from'
-const selectState = `SELECT ${columns} FROM entity WHERE ${wherePartition} AND part = ${entityPart.first} AND number = 0 AND id = ''`
-const selectCommit = `SELECT version, commit_id FROM entity WHERE ${wherePartition} AND part = ${entityPart.first} AND number = 0 AND id = ''`
+const selectState = `SELECT part, ${columns} FROM entity WHERE ${wherePartition} AND part = ${entityPart.first} AND number = 0 AND id = ''`
+const selectVersion = `SELECT part, version FROM entity WHERE ${wherePartition} AND part = ${entityPart.first} AND number = 0 AND id = ''`
+const selectCommit = `SELECT part, version, commit_id FROM entity WHERE ${wherePartition} AND part = ${entityPart.first} AND number = 0 AND id = ''`
 const selectRowCommit = `SELECT row_commit FROM entity WHERE ${wherePartition} AND part = ? AND number = ? AND id = ?`
 const setState = `UPDATE entity SET version = ?, state = ?, writer = ?, writer_from = ?, commit_id = ? WHERE ${wherePartition} IF version = ?`
 const insertFirst = `INSERT INTO entity (tenant, device, kind, name, part, number, id) VALUES (?, ?, ?, ?, ${entityPart.first}, 0, '')`
@@ -62,6 +62,11 @@ export class CassandraEntities implements EntityStore {
     return entityOf(row)
   }
 
+  async getEntityVersion (key: EntityKey): Promise<number> {
+    const [row] = await this.#client.read(selectVersion, partitionOf(key)) as readonly (Row | undefined)[]
+    return row?.version as number | null | undefined ?? 0
+  }
+
   async commitEntities (commits: readonly EntityCommit[], _sync: boolean): Promise<readonly boolean[]> {
     const failures: unknown[] = []
     const outcomes = await inParallel(commits, async commit => {
@@ -82,7 +87,8 @@ export class CassandraEntities implements EntityStore {
 
   async readEntityItems (key: EntityKey, prefix: string, after: string, limit: number): Promise<readonly EntityItem[]> {
     if (limit <= 0) return []
-    const end = prefix === '' ? '\x7f' : bytesAfter(prefix)
+    // Ids are printable ASCII.
+    const end = `${prefix}\x7f`
     const rows = after >= prefix && after !== ''
       ? await this.#client.read(selectItems, [...partitionOf(key), after, end, limit])
       : await this.#client.read(selectItemsFrom, [...partitionOf(key), prefix, end, limit])
@@ -208,8 +214,4 @@ function statementsOf ({ key, writer, expected, version, state, events, items = 
 function entityOf (row: Row | undefined): Entity {
   if (row === undefined) return { version: 0, state: null, writer: '', writerFrom: 0 }
   return { version: row.version as number, state: row.state as string | null, writer: row.writer as string, writerFrom: row.writer_from as number }
-}
-
-function lockName ({ tenant, device, kind, name }: EntityKey): string {
-  return `${tenant}\0${device}\0${kind}\0${name}`
 }

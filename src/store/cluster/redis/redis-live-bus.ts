@@ -1,5 +1,5 @@
 /**
- * Live readings between nodes over Redis' publish/subscribe: a channel for all and one for each node, on a connection of its own.
+ * What nodes tell each other over Redis' publish/subscribe: a channel for all and one for each node, on a connection of its own.
  * Bounded: while `charsUnsentMax` are on their way to Redis, more is refused.
  */
 import { randomBytes } from 'node:crypto'
@@ -14,19 +14,22 @@ export class RedisLiveBus implements LiveBus {
   readonly nodeId = randomBytes(9).toString('base64url')
   readonly #settings: RedisSettings
   readonly #redis: RedisConnection
+  readonly #topic: string
   #hearing: Redis | null = null
   #up = false
   #charsUnsent = 0
 
-  constructor (settings: RedisSettings, redis: RedisConnection) {
+  /** @param topic names the channels: buses of different topics do not hear each other */
+  constructor (settings: RedisSettings, redis: RedisConnection, topic: 'live' | 'bell' = 'live') {
     this.#settings = settings
+    this.#topic = topic
     this.#redis = redis
   }
 
-  #channel (node: string | null): string { return node === null ? `${this.#settings.prefix}:live` : `${this.#settings.prefix}:live:${node}` }
+  #channel (node: string | null): string { return node === null ? `${this.#settings.prefix}:${this.#topic}` : `${this.#settings.prefix}:${this.#topic}:${node}` }
 
   open (listener: LiveBusListener): void {
-    const hearing = this.#hearing = new Redis(this.#settings.url, { ...redisOptions, autoResubscribe: false, connectionName: 'twinfold-live' })
+    const hearing = this.#hearing = new Redis(this.#settings.url, { ...redisOptions, autoResubscribe: false, connectionName: `twinfold-${this.#topic}` })
     const change = (up: boolean): void => {
       if (this.#up === up || this.#hearing === null) return
       this.#up = up

@@ -1,0 +1,98 @@
+/**
+ * The connections of this process that commands may go out on. A device may have several (its own and its gateway's): a command goes out
+ * on one of them. Bounded by the connections that the MQTT stage accepts.
+ */
+import type { DeviceLink, DeviceSessions } from '../twin/device-link.js'
+import type { Clock } from '../core/clock.js'
+import type { Log } from '../core/log.js'
+import type { BookKeeper } from './book-keeper.js'
+import { LinkDelivery, type DeliveryStats } from './link-delivery.js'
+
+export interface CommandDeliveryOptions {
+  readonly keeper: BookKeeper
+  readonly clock: Clock
+  readonly log: Log
+}
+
+export class CommandDelivery implements DeviceSessions {
+  readonly stats: DeliveryStats = { links: 0, handedOver: 0, delivered: 0, withheld: 0, lost: 0, failures: 0 }
+  readonly #options: CommandDeliveryOptions
+  /** By device, then by connection. */
+  readonly #devices = new Map<string, Map<string, LinkDelivery>>()
+  #stopped = false
+
+  constructor (options: CommandDeliveryOptions) {
+    this.#options = options
+  }
+
+  ready (link: DeviceLink): void {
+    if (this.#stopped || !link.open) return
+    const id = `${link.tenant}\0${link.device}`
+    const links = this.#devices.get(id) ?? new Map<string, LinkDelivery>()
+    this.#devices.set(id, links)
+    let delivery = links.get(link.connection)
+    if (delivery === undefined) {
+      const { keeper, clock, log } = this.#options
+      delivery = new LinkDelivery({ link, keeper, clock, log, isOpen: connection => links.has(connection), readyAt: clock.nowUs(), stopped: () => this.#stopped, stats: this.stats })
+      links.set(link.connection, delivery)
+      this.stats.links++
+    }
+    delivery.wake()
+  }
+
+  ended (link: DeviceLink): void {
+    const id = `${link.tenant}\0${link.device}`
+    const links = this.#devices.get(id)
+    const delivery = links?.get(link.connection)
+    if (links === undefined || delivery === undefined) return
+    delivery.close()
+    links.delete(link.connection)
+    this.stats.links--
+    if (links.size > 0) {
+      // What went out on the one that ended may go out on another.
+      for (const other of links.values()) other.wake()
+      return
+    }
+    this.#devices.delete(id)
+    this.#giveUp(link)
+  }
+
+  /** The last connection is gone: what was wanted only while connected is undeliverable. What is missed here is at the next `ready`. */
+  #giveUp ({ tenant, device }: DeviceLink): void {
+    const { keeper, log } = this.#options
+    const waiting = [...keeper.peek(tenant, device)?.pending.values() ?? []].filter(({ delivery, attempts }) => delivery === 'ifConnected' && attempts.length === 0).map(({ id }) => id)
+    if (waiting.length === 0 || this.#stopped) return
+    keeper.apply(tenant, device, {
+      sync: true,
+      run: draft => { for (const id of waiting) draft.change(id, { kind: 'notConnected', at: draft.nowUs }) }
+    }).catch((error: unknown) => { log.warn({ error, tenant, device }, 'commands of a device that is gone could not be ended') })
+  }
+
+  has (tenant: string, device: string): boolean {
+    return this.#devices.has(`${tenant}\0${device}`)
+  }
+
+  isOpen (tenant: string, device: string, connection: string): boolean {
+    return this.#devices.get(`${tenant}\0${device}`)?.has(connection) === true
+  }
+
+  wake (tenant: string, device: string): void {
+    const links = this.#devices.get(`${tenant}\0${device}`)
+    if (links !== undefined) for (const delivery of links.values()) delivery.wake()
+  }
+
+  /** Rings may have been missed. */
+  wakeAll (forget: (tenant: string, device: string) => void): void {
+    for (const [id, links] of this.#devices) {
+      const [tenant, device] = id.split('\0')
+      forget(tenant, device)
+      for (const delivery of links.values()) delivery.wake()
+    }
+  }
+
+  stop (): void {
+    this.#stopped = true
+    for (const links of this.#devices.values()) for (const delivery of links.values()) delivery.close()
+    this.#devices.clear()
+  }
+}
