@@ -22,10 +22,10 @@ export async function adopt (config: Config, directory: string, tools: Tools): P
   const clickHouse = clickHouseSettings(config)
   const nodes = await nodesNow(store.redis, tools)
   const lines = nodes === null ? ['Redis does not answer, so nobody could be asked whether the journal\'s node is really gone.'] : []
-  const { journalId, already, slices, readings, points, damagedRecords, notInAnalytics = '' } = await adoptJournal({ directory, store, ...(clickHouse === null ? {} : { clickHouse }), packThreads: config.packThreads, nodes: nodes ?? [], ...tools })
+  const { journalId, already, slices, readings, points, messages, damagedRecords, notInAnalytics = '' } = await adoptJournal({ directory, store, ...(clickHouse === null ? {} : { clickHouse }), packThreads: config.packThreads, nodes: nodes ?? [], ...tools })
   lines.push(already
     ? `Journal ${journalId} was adopted before; nothing was done.`
-    : `Journal ${journalId} is adopted: ${slices} slices, ${readings} readings, ${points} points packed${damagedRecords > 0 ? `, ${damagedRecords} damaged records passed over (see the log)` : ''}.`)
+    : `Journal ${journalId} is adopted: ${slices} slices, ${readings} readings, ${points} points packed, ${messages} messages of devices applied${damagedRecords > 0 ? `, ${damagedRecords} damaged records passed over (see the log)` : ''}.`)
   if (notInAnalytics !== '') lines.push(`Not all of it is in analytics (${notInAnalytics}): run twinfold rebuild analytics.`)
   return lines
 }

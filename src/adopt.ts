@@ -1,5 +1,5 @@
 /**
- * `twinfold journal adopt DIR`: packs what a dead node's journal still holds into the cluster's store, so that what the node
+ * `twinfold journal adopt DIR`: packs and applies what a dead node's journal still holds, into the cluster's store, so that what the node
  * had acknowledged becomes visible without it (INVARIANTS 1). Its disk is mounted on this machine, writable.
  *
  * Safe to interrupt and to repeat: it goes on at the journal's cursor, and a slice that is packed again writes the same rows
@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { nodeLeaseMs, type Clock } from './core/clock.js'
 import { TwinfoldError } from './core/errors.js'
 import type { Log } from './core/log.js'
+import { applyAdopted, type AppliedBy } from './adopt-messages.js'
 import { projectAdopted } from './adopt-projection.js'
 import { readAdoption, writeAdoption } from './journal/adoption.js'
 import { parseSegmentFileName } from './journal/filenames.js'
@@ -31,6 +32,8 @@ export interface AdoptOptions {
   readonly packThreads: number
   /** Nodes that were heard of lately: a journal whose node lives is refused. Empty where nobody could be asked. */
   readonly nodes: readonly NodeSeen[]
+  /** Makes those that apply what devices said beside telemetry; absent: nobody does, and it stays in the journal. */
+  readonly appliedBy?: (store: Store, journal: JournalFiles) => Promise<AppliedBy>
   /** Absent: there is no analytics. */
   readonly clickHouse?: ClickHouseSettings
   readonly clock: Clock
@@ -44,6 +47,8 @@ export interface AdoptResult {
   readonly slices: number
   readonly readings: number
   readonly points: number
+  /** Reported states, answers to commands and events. */
+  readonly messages: number
   /** Records that could not be read: passed over and reported in the log. */
   readonly damagedRecords: number
   /** Why not all of it is in analytics; '' where it is, or there is none. */
@@ -61,7 +66,7 @@ export async function adoptJournal (options: AdoptOptions): Promise<AdoptResult>
   const { clock, log } = options
   const { directory, journalId } = findJournal(options.directory)
   const before = readAdoption(directory)
-  if (before?.state === 'done') return { journalId, already: true, slices: 0, readings: 0, points: 0, damagedRecords: 0 }
+  if (before?.state === 'done') return { journalId, already: true, slices: 0, readings: 0, points: 0, messages: 0, damagedRecords: 0 }
   const living = options.nodes.find(node => node.journalId === journalId && node.silentMs <= nodeLeaseMs)
   if (living !== undefined) throw new TwinfoldError('already_exists', `node '${living.name}' runs on journal ${journalId}; an adoption is for a node that is gone`)
   const store = await openStore(options.store, { clock, log, writer: true })
@@ -72,8 +77,9 @@ export async function adoptJournal (options: AdoptOptions): Promise<AdoptResult>
     })
     try {
       const packed = await packAll(options, store, journal)
+      const messages = await applyAll(options, store, journal)
       writeAdoption(directory, { state: 'done', journalId, atUs: clock.nowUs() })
-      return { journalId, already: false, ...packed }
+      return { journalId, already: false, messages, ...packed }
     } finally {
       await journal.close()
     }
@@ -93,7 +99,17 @@ function findJournal (given: string): { directory: string, journalId: string } {
   throw new TwinfoldError('not_found', `${given} holds no journal: give the data directory of the node that is gone, or its folder 'journal'`)
 }
 
-async function packAll (options: AdoptOptions, store: Store, journal: JournalFiles): Promise<Omit<AdoptResult, 'journalId' | 'already'>> {
+async function applyAll ({ appliedBy: make, clock, log }: AdoptOptions, store: Store, journal: JournalFiles): Promise<number> {
+  if (make === undefined) return 0
+  const appliedBy = await make(store, journal)
+  try {
+    return await applyAdopted({ store, journal, appliedBy, clock, log })
+  } finally {
+    await appliedBy.close()
+  }
+}
+
+async function packAll (options: AdoptOptions, store: Store, journal: JournalFiles): Promise<Omit<AdoptResult, 'journalId' | 'already' | 'messages'>> {
   const { clock, log } = options
   const pool = new PackPool({ store: options.store, threads: options.packThreads, leaseMs })
   try {

@@ -9,7 +9,7 @@ import { Side } from '../core/threshold.js'
 import type { OutEvent } from '../store/event-log.js'
 import type { AlarmRule } from '../../workers/watch-protocol.js'
 import type { AlarmStep, Track } from './alarm-machine.js'
-import { isOpen } from './alarm-machine.js'
+import { isOpen, isPending } from './alarm-machine.js'
 
 export type ClearReason = 'condition' | 'manual' | 'rule_changed' | 'device_deleted'
 
@@ -100,6 +100,8 @@ export function acknowledged (tenant: string, alarm: AlarmDocument, by: string, 
 /** There is more to be remembered than what memory holds: the document must be written. */
 export function mustWrite (before: AlarmDocument | null, track: Track, steps: readonly AlarmStep[]): boolean {
   if (steps.length > 0) return true
+  // A streak that raises nothing is worth no document.
+  if (before === null && !track.active && !isPending(track)) return false
   const wasOpen = before !== null && isOpen(before.track)
   if (wasOpen !== isOpen(track)) return true
   // Another streak than the one that is written down.

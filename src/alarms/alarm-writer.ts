@@ -12,7 +12,7 @@ import { Side } from '../core/threshold.js'
 import type { DocumentStore } from '../store/document-store.js'
 import type { EventLog } from '../store/event-log.js'
 import { alarmId, cleared, emptyAlarm, mustWrite, raised, type AlarmDocument, type ClearReason, type StoredAlarm } from './alarm-document.js'
-import type { Advanced, AlarmStep, Track } from './alarm-machine.js'
+import { afterManualClear, type Advanced, type AlarmStep, type Track } from './alarm-machine.js'
 import { adopt, type Pair } from './pair.js'
 
 /** Active alarms of one tenant; one more is not raised, and counted. */
@@ -33,6 +33,8 @@ export interface AlarmWriterOptions {
 export class AlarmWriter {
   readonly #options: AlarmWriterOptions
   readonly #lock = new KeyedLock()
+  /** Pairs that somebody is changing now. */
+  readonly #held = new Map<Pair, number>()
   readonly #active = new Map<string, number>()
   readonly #refused = new Map<string, number>()
   /** Alarms with events that the log did not take; then those whose documents do not say yet that it did. */
@@ -49,11 +51,6 @@ export class AlarmWriter {
   notRaisedOf (tenant: string): number { return this.#refused.get(tenant) ?? 0 }
 
   get untold (): number { return this.#untold.size }
-
-  /** Somebody is changing it now. */
-  busy (pair: Pair): boolean { return this.#held.has(pair) }
-
-  readonly #held = new Map<Pair, number>()
 
   /** One change of a pair at a time. */
   async #alone<T> (pair: Pair, action: () => Promise<T>): Promise<T> {
@@ -82,6 +79,15 @@ export class AlarmWriter {
     if (now !== before) this.#active.set(tenant, this.activeOf(tenant) + (now ? 1 : -1))
   }
 
+  /** Does it at once where nothing is to be written, as nearly always; false: `advance` must. */
+  quick (pair: Pair, work: (track: Track) => Advanced): boolean {
+    if (this.#held.has(pair)) return false
+    const { track, steps } = settled(work(pair.track))
+    if (mustWrite(ofThisRule(pair).document, track, steps)) return false
+    pair.track = track
+    return true
+  }
+
   /**
    * Durable when it resolves.
    * @param work what became of the track; called again where another node was first
@@ -107,7 +113,11 @@ export class AlarmWriter {
   /** Changes the alarm itself; null: nothing is to be changed. Resolves to what is stored then. */
   async edit (pair: Pair, change: (alarm: AlarmDocument) => AlarmDocument | null): Promise<AlarmDocument | null> {
     return await this.#alone(pair, async () => {
-      await this.#change(pair, async () => pair.stored === null ? null : change(this.#withoutTold(pair, pair.stored.document)))
+      await this.#change(pair, async () => {
+        if (pair.stored === null) return null
+        const alarm = this.#withoutTold(pair, pair.stored.document)
+        return change(alarm.ruleStamp === pair.state.rule.stamp ? { ...alarm, track: pair.track } : alarm)
+      })
       return pair.stored?.document ?? null
     })
   }
@@ -121,7 +131,9 @@ export class AlarmWriter {
 
   #ended (pair: Pair, alarm: AlarmDocument, reason: ClearReason): AlarmDocument {
     const nowUs = this.#options.clock.nowUs()
-    const over: AlarmDocument = { ...alarm, changedAt: nowUs, track: { ...alarm.track, active: false, side: Side.clear } }
+    // Whoever clears by hand has seen this streak; what no rule watches any more has none.
+    const track = reason === 'manual' ? afterManualClear(alarm.track) : { ...alarm.track, active: false, side: Side.clear }
+    const over: AlarmDocument = { ...alarm, changedAt: nowUs, track }
     if (alarm.state !== 'active') return over
     return cleared(pair.tenant, over, nowUs, reason, nowUs)
   }

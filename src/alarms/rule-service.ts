@@ -17,16 +17,12 @@ export interface RuleServiceOptions {
   readonly leaseMs?: number
 }
 
-/** A rule was written (null: deleted) through this node. */
-export type RuleListener = (tenant: string, id: string, rule: AlarmRule | null) => void
-
 const attemptsMax = 20
 
 export class RuleService {
   readonly #documents: DocumentStore
   readonly #clock: Clock
   readonly #rules: LeaseCache<readonly AlarmRule[]>
-  readonly #listeners = new Set<RuleListener>()
   #lastStamp = 0
   readonly stats = { written: 0, deleted: 0 }
 
@@ -34,11 +30,6 @@ export class RuleService {
     this.#documents = documents
     this.#clock = clock
     this.#rules = new LeaseCache({ leaseMs, rememberedMax: 10_000, staleMsMax: 0, monotonicMs: () => clock.monotonicMs(), isUnknown: rules => rules.length === 0 })
-  }
-
-  onChanged (listener: RuleListener): () => void {
-    this.#listeners.add(listener)
-    return () => { this.#listeners.delete(listener) }
   }
 
   /** All of a tenant, in order of id; remembered for a lease. */
@@ -73,7 +64,7 @@ export class RuleService {
       const rule = checkedRule(id, body, this.#lastStamp)
       if (!await this.#documents.putDocument('alarm-rule', tenant, id, JSON.stringify(rule), before?.revision ?? 0)) continue
       this.stats.written++
-      this.#tell(tenant, id, rule)
+      this.#rules.forget(tenant)
       return { rule, created: before === null }
     }
     throw new TwinfoldError('precondition_failed', 'others write this rule all the time; read it and try again')
@@ -88,15 +79,10 @@ export class RuleService {
       if (before === null) return false
       if (!await this.#documents.deleteDocument('alarm-rule', tenant, id, before.revision)) continue
       this.stats.deleted++
-      this.#tell(tenant, id, null)
+      this.#rules.forget(tenant)
       return true
     }
     throw new TwinfoldError('precondition_failed', 'others write this rule all the time; read it and try again')
-  }
-
-  #tell (tenant: string, id: string, rule: AlarmRule | null): void {
-    this.#rules.forget(tenant)
-    for (const listener of this.#listeners) listener(tenant, id, rule)
   }
 
   async #read (tenant: string, id: string): Promise<{ readonly rule: AlarmRule, readonly revision: number } | null> {

@@ -45,8 +45,9 @@ export class CommandDelivery implements DeviceSessions {
     const links = this.#devices.get(id)
     const delivery = links?.get(link.connection)
     if (links === undefined || delivery === undefined) return
-    delivery.close()
     links.delete(link.connection)
+    // It may have something to take back.
+    delivery.wake()
     this.stats.links--
     if (links.size > 0) {
       // What went out on the one that ended may go out on another.

@@ -42,6 +42,8 @@ export class LinkDelivery {
   #retry: NodeJS.Timeout | undefined
   /** Given to this socket; bounded by the pending commands of the device while the connection lasts. */
   readonly #handed = new Set<string>()
+  /** Whether "sent" was written down is not known: when the connection ends before it is, it is looked up. */
+  #unsure = false
   /** Sent before this connection, on ones that are gone; null: not looked yet. */
   #earlier: ReadonlySet<string> | null = null
 
@@ -69,6 +71,7 @@ export class LinkDelivery {
         await this.#step()
         this.#retryMs = 50
       }
+      if (this.#unsure && !link.open && !stopped()) await this.#takeBack()
     } catch (error) {
       stats.failures++
       if (!(error instanceof TwinfoldError && error.code === 'store_unavailable')) log.error({ error, tenant: link.tenant, device: link.device }, 'commands could not be handed over; it is tried again')
@@ -82,9 +85,9 @@ export class LinkDelivery {
     const { link, keeper, clock } = this.#options
     const book = await keeper.read(link.tenant, link.device, this.#earlier === null)
     if (this.#earlier === null) await this.#begin(book.pending.values())
-    for (const command of book.pending.values()) {
-      // A commit whose outcome was not known then, and that was made: nothing was handed over for it yet.
-      if (!this.#handed.has(command.id) && command.attempts.some(({ connection, deliveredAt }) => connection === link.connection && deliveredAt === null)) await this.#handOver([command])
+    if (this.#unsure) {
+      await this.#handOver(await this.#marked())
+      this.#unsure = false
     }
     const handOver: HandOver = {
       connection: link.connection,
@@ -94,10 +97,25 @@ export class LinkDelivery {
       again: id => this.#earlier?.has(id) === true
     }
     if (handOver.limit <= 0 || !link.open || nextCommands(book.pending.values(), handOver, clock.nowUs()).length === 0) return
+    this.#unsure = true
     const commands = await keeper.apply(link.tenant, link.device, { sync: true, run: draft => markSent(draft, handOver) })
+    this.#unsure = false
     await this.#handOver(commands)
     // There may be more than the window, or than this step saw.
     this.#again = true
+  }
+
+  /** Sent on this connection by a commit whose outcome was not known: nothing was handed over for it. */
+  async #marked (): Promise<Command[]> {
+    const { link, keeper } = this.#options
+    const { pending } = await keeper.read(link.tenant, link.device, true)
+    return [...pending.values()].filter(({ id, attempts }) => !this.#handed.has(id) && attempts.some(({ connection }) => connection === link.connection))
+  }
+
+  async #takeBack (): Promise<void> {
+    const ids = (await this.#marked()).map(({ id }) => id)
+    if (ids.length > 0) await this.#change(ids, 'withheld')
+    this.#unsure = false
   }
 
   /** What was sent on connections that are gone may be sent again; what was only for a connection that is gone is undeliverable. */

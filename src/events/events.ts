@@ -109,7 +109,8 @@ export class Events {
     })
     this.webhooks = new WebhookService({
       webhooks: this.#store, documents: store, letters: this.letters, tails: this.tails, guard: this.guard, sinkOptions: this.#sinkOptions, clock, random: randomBytes,
-      changed: async tenant => { await this.sinks.refresh(tenant) }
+      changed: async tenant => { await this.sinks.refresh(tenant) },
+      save: async (tenant, id) => { await this.sinks.save({ tenant, id }) }
     })
     this.streams = new EventStreams({ tails: this.tails, facts, clock, log, ...(options.streamLimits === undefined ? {} : { limits: options.streamLimits }) })
     this.deadLetters = new DeadLetterEvents({ log: store, owner, clock, logger: log })

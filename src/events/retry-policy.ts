@@ -53,6 +53,7 @@ export function delayMs (policy: RetryPolicy, attempts: number, retryAfterMs: nu
 export function parseRetryAfter (text: string | undefined, nowMs: number): number | null {
   if (text === undefined) return null
   if (/^[0-9]{1,9}$/.test(text.trim())) return Number(text) * 1000
-  const at = Date.parse(text)
+  // An HTTP date; Date.parse alone takes almost anything.
+  const at = /^[A-Z][a-z]{2,8},? /.test(text) ? Date.parse(text) : NaN
   return Number.isNaN(at) ? null : Math.max(0, at - nowMs)
 }

@@ -56,6 +56,7 @@ export class Sinks {
   readonly #followed = new Map<number, () => void>()
   readonly #timers: NodeJS.Timeout[] = []
   #stopNews: (() => void) | null = null
+  #refreshTimer: NodeJS.Timeout | null = null
   #step: Promise<void> | null = null
   #refreshing: Promise<void> | null = null
   #closed = false
@@ -67,15 +68,25 @@ export class Sinks {
   }
 
   open (): void {
-    const { tails, refreshMs = 3000, stepMs = 1000 } = this.#options
+    const { tails, stepMs = 1000 } = this.#options
     this.#stopNews = tails.onNews(news => { this.#news(news) })
     const every = (ms: number, action: () => void): void => { this.#timers.push(setInterval(action, ms).unref()) }
-    every(refreshMs, () => { void this.refresh() })
     every(stepMs, () => { void this.step() })
     every(saveEveryMs, () => { this.#eachLane(lane => { lane.save().catch((error: Error) => { this.#failed(error) }) }) })
     every(saveIdleEveryMs, () => { this.#saveIdle() })
     every(ageEveryMs, () => { void this.age() })
-    void this.refresh()
+    this.#refreshLater(0)
+  }
+
+  /** A round that takes long is made more rarely: a tenth of the time at most goes into it. */
+  #refreshLater (waitMs: number): void {
+    const { clock, refreshMs = 3000 } = this.#options
+    this.#refreshTimer = setTimeout(() => {
+      const beganMs = clock.monotonicMs()
+      void this.refresh().then(() => {
+        if (!this.#closed) this.#refreshLater(Math.max(refreshMs, (clock.monotonicMs() - beganMs) * 10))
+      })
+    }, waitMs).unref()
   }
 
   /** Lanes that are served, and sinks. */
@@ -108,6 +119,11 @@ export class Sinks {
     await this.#step
   }
 
+  /** Stores how far a sink has got on this node. Rejects as the store does. */
+  async save ({ tenant, id }: Pick<Sink, 'tenant' | 'id'>): Promise<void> {
+    await Promise.all([...this.#running.get(keyOf({ tenant, id }))?.lanes.values() ?? []].map(async lane => { await lane.save() }))
+  }
+
   async age (): Promise<void> {
     const lanes: SinkLane[] = []
     this.#eachLane(lane => { lanes.push(lane) })
@@ -117,6 +133,7 @@ export class Sinks {
   async close (): Promise<void> {
     this.#closed = true
     for (const timer of this.#timers) clearInterval(timer)
+    if (this.#refreshTimer !== null) clearTimeout(this.#refreshTimer)
     this.#stopNews?.()
     await this.#refreshing
     await this.#step

@@ -32,6 +32,8 @@ export interface WebhookServiceOptions {
   readonly random: (bytes: number) => Buffer
   /** A tenant's sinks have changed. */
   readonly changed: (tenant: string) => Promise<void>
+  /** Stores how far this node has got with it. */
+  readonly save: (tenant: string, id: string) => Promise<void>
 }
 
 /** How a webhook does: what its lanes have stored, and what waits in the log now. */
@@ -139,7 +141,8 @@ export class WebhookService {
 
   async report (tenant: string, id: string): Promise<DeliveryReport> {
     const webhook = await this.get(tenant, id)
-    const { documents, tails, sinkOptions } = this.#options
+    const { documents, tails, sinkOptions, save } = this.#options
+    await save(tenant, id)
     const choice = choiceOf(webhook)
     const { items } = await documents.listDocuments('webhook-state', tenant, `${id}/`, null, eventLanes)
     const stored = new Map(items.map(item => [item.id, item.body]))
@@ -161,7 +164,7 @@ export class WebhookService {
         waiting++
         if (oldestUs === 0 || event.stamp < oldestUs) oldestUs = event.stamp
       }
-      if (page.events.length >= waitingPageMax || (page.events.length > 0 && page.more)) more = true
+      if (page.events.length >= waitingPageMax) more = true
     }))
     return { webhook, lanes, waiting, more, oldestUs }
   }

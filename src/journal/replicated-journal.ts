@@ -1,7 +1,8 @@
 /**
  * `ack: replicated` (INVARIANTS 1): the journal as the edges see it when an acknowledgement means "in Cassandra at the
  * configured consistency" as well. A waiter is told `committed` only when the packer's cursor has passed its record, which is
- * when the rows of its slice, or the dead letters of what was wrong in it, are written. In the order of the records, as
+ * when the rows of its slice, or the dead letters of what was wrong in it, are written; for what is the applier's (reported state, answers,
+ * events) when that has applied it. In the order of the records, as
  * the edges expect; a record that the journal refused waits for its turn, too.
  *
  * While a slice cannot be written everything behind it waits; the packer repeats it for as long as it takes. What waits is
@@ -10,7 +11,7 @@
  * anything: what waits is not acknowledged, and its senders send it again.
  */
 import { TwinfoldError } from '../core/errors.js'
-import type { SliceMark } from './record.js'
+import { RecordKind, type SliceMark } from './record.js'
 import type { AppendOptions, CommitWaiter, Journal, SegmentRef } from './journal-types.js'
 
 export interface ReplicatedJournalOptions {
@@ -24,6 +25,8 @@ interface Waiting {
   readonly waiter: CommitWaiter
   readonly token: number
   readonly end: number
+  /** The applier's, not the packer's. */
+  readonly applied: boolean
   /** null while the journal has not answered. */
   outcome: 'durable' | Error | null
 }
@@ -36,6 +39,7 @@ export class ReplicatedJournal implements Journal {
   #head = 0
   #answered = 0
   #packedEnd = 0
+  #appliedEnd = 0
   #stopped = false
   /** One waiter for all records: the journal answers in their order. */
   readonly #fromJournal: CommitWaiter = {
@@ -64,7 +68,7 @@ export class ReplicatedJournal implements Journal {
       throw new TwinfoldError('journal_unavailable', `${this.waiting} records wait to be written to Cassandra; nothing was accepted`, { retryAfterMs: 5000 })
     }
     const stamp = this.#journal.append(options, this.#fromJournal, 0)
-    this.#queue.push({ waiter, token, end: this.#journal.appendedEnd, outcome: null })
+    this.#queue.push({ waiter, token, end: this.#journal.appendedEnd, applied: options.kind === RecordKind.deviceMessages, outcome: null })
     return stamp
   }
 
@@ -78,6 +82,13 @@ export class ReplicatedJournal implements Journal {
   packedUpTo (position: number): void {
     if (position <= this.#packedEnd) return
     this.#packedEnd = position
+    this.#release()
+  }
+
+  /** Everything for the applier before the position is applied. To be called after every batch of it. */
+  appliedUpTo (position: number): void {
+    if (position <= this.#appliedEnd) return
+    this.#appliedEnd = position
     this.#release()
   }
 
@@ -96,8 +107,8 @@ export class ReplicatedJournal implements Journal {
 
   #release (): void {
     while (this.#head < this.#answered) {
-      const { waiter, token, end, outcome } = this.#queue[this.#head]
-      if (outcome === 'durable' && end > this.#packedEnd) break
+      const { waiter, token, end, applied, outcome } = this.#queue[this.#head]
+      if (outcome === 'durable' && end > (applied ? this.#appliedEnd : this.#packedEnd)) break
       this.#head++
       if (outcome === 'durable') waiter.committed(token)
       else waiter.failed(token, outcome as Error)

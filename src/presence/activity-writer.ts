@@ -9,7 +9,7 @@ interface Heard { readonly tenant: string, readonly device: string, at: number }
 
 const everyMs = 30_000
 const devicesMax = 100_000
-const rowsPerWrite = 5000
+const rowsPerWrite = 1000
 
 export class ActivityWriter {
   readonly #store: Pick<PresenceStore, 'putActivity'>
@@ -19,7 +19,6 @@ export class ActivityWriter {
   #writing = new Map<string, Heard>()
   #running: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
-  #beforeWrite: () => void = () => {}
   readonly stats = { activityWritten: 0, activityDropped: 0 }
 
   constructor (options: { readonly store: Pick<PresenceStore, 'putActivity'>, readonly node: string, readonly log: Log }) {
@@ -28,13 +27,9 @@ export class ActivityWriter {
     this.#log = options.log
   }
 
-  /** @param beforeWrite adds what is to be written with the rest */
-  open (beforeWrite: () => void): void {
-    this.#beforeWrite = beforeWrite
-    this.#timer = setInterval(() => {
-      this.#beforeWrite()
-      this.write()
-    }, everyMs).unref()
+  /** @param beforeWrite adds what is to be written with the rest; must not reject */
+  open (beforeWrite: () => Promise<void>): void {
+    this.#timer = setInterval(() => { void beforeWrite().then(() => { this.write() }) }, everyMs).unref()
   }
 
   note (key: string, tenant: string, device: string, at: number): void {

@@ -14,6 +14,9 @@ export interface LostSweepOptions {
   readonly store: Pick<PresenceStore, 'connectionsOf' | 'getPresence' | 'putLost' | 'putPresenceBoot'> & Pick<ClaimStore, 'takeClaim' | 'releaseClaim'>
   readonly events: Pick<EventLog, 'appendEvents'>
   readonly verdictOf: (bootId: string, node: string) => BootVerdict
+  readonly isOpenHere: (tenant: string, device: string) => boolean
+  /** There are no other servers: nothing but what is open here is open. */
+  readonly alone: boolean
   /** Of this server's start: the owner of the claim. */
   readonly bootId: string
   readonly clock: Clock
@@ -86,18 +89,17 @@ export class LostSweep {
   }
 
   async #lose (boot: PresenceBoot, connections: readonly Connected[]): Promise<void> {
-    const { store, events, verdictOf, clock } = this.#options
+    const { store, events, clock } = this.#options
     const told: OutEvent[] = []
     const ends: SlotEnd[] = []
     for (const [tenant, own] of byTenant(connections)) {
-      const rows = await store.getPresence(tenant, own.map(({ device }) => device))
+      const online = await this.#online(tenant, own)
       own.forEach((connected, i) => {
         const { device, connection, node, bootId } = connected
-        const online = presenceState({ ...rows[i], slots: rows[i].slots.filter(slot => slot.connected.bootId !== bootId) }, verdictOf).connected
         const end: SlotEnd = { tenant, device, connection, at: lostAt(connected, boot.aliveAt), reason: 'node_lost', node, bootId }
         const stamp = clock.nowUs()
         if (connected.at > boot.aliveAt - untoldUsMax) told.push(connectedEvent(connected, stamp))
-        told.push(disconnectedEvent(end, connected, online, stamp))
+        told.push(disconnectedEvent(end, connected, online[i], stamp))
         ends.push(end)
       })
     }
@@ -105,6 +107,14 @@ export class LostSweep {
     await events.appendEvents(told)
     await store.putLost(ends)
     this.stats.connectionsLost += ends.length
+  }
+
+  /** Whether each device has another connection by now. */
+  async #online (tenant: string, lost: readonly Connected[]): Promise<readonly boolean[]> {
+    const { store, alone, isOpenHere, verdictOf } = this.#options
+    if (alone) return lost.map(({ device }) => isOpenHere(tenant, device))
+    const rows = await store.getPresence(tenant, lost.map(({ device }) => device))
+    return rows.map((row, i) => isOpenHere(tenant, row.device) || presenceState({ ...row, slots: row.slots.filter(slot => slot.connected.bootId !== lost[i].bootId) }, verdictOf).connected)
   }
 }
 

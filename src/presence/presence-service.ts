@@ -52,6 +52,7 @@ interface OpenDevice {
 
 /** A connected device's activity is written this often at most, µs; more often where staleness needs it. */
 const activityEveryUsMax = 120e6
+const devicesPerStep = 2000
 const closePatienceMs = 10_000
 
 export class PresenceService implements PresenceSink, PresenceSource {
@@ -75,7 +76,7 @@ export class PresenceService implements PresenceSink, PresenceSource {
     this.#writer = new PresenceWriter({ store, events: store, log })
     this.#activity = new ActivityWriter({ store, node, log })
     this.#boots = new BootWatch({ store, membership, node, bootId, clock, log, ...(options.bootEveryMs === undefined ? {} : { everyMs: options.bootEveryMs }) })
-    this.#sweep = new LostSweep({ store, events: store, bootId, clock, log, verdictOf: (boot, name) => this.#boots.verdict(boot, name) })
+    this.#sweep = new LostSweep({ store, events: store, bootId, clock, log, isOpenHere: (tenant, device) => this.isConnectedHere(tenant, device), verdictOf: (boot, name) => this.#boots.verdict(boot, name), alone: membership === null })
   }
 
   get stats (): Readonly<Record<'devicesConnected' | 'pending' | 'opened' | 'closed' | keyof PresenceWriter['stats'] | keyof ActivityWriter['stats'] | keyof LostSweep['stats'], number>> {
@@ -91,7 +92,7 @@ export class PresenceService implements PresenceSink, PresenceSource {
       if (wasSwept) this.#openAgain()
       this.#sweep.start(dead)
     })
-    this.#activity.open(() => { this.#gatherActivity() })
+    this.#activity.open(async () => { await this.#gatherActivity() })
   }
 
   /** After the MQTT edge, which has told of all connections by then. */
@@ -112,8 +113,9 @@ export class PresenceService implements PresenceSink, PresenceSource {
     this.#opened++
     device.rows = true
     const connected = this.#connectedOf(session)
+    device.activityAt = connected.at
     device.sessions.push({ session, connected })
-    this.#writer.note(key, { connected, ended: null, put: true, rows: true }, connectedEvent(connected, connected.at))
+    this.#writer.opened(key, connected, connectedEvent(connected, connected.at))
   }
 
   closed (session: PresenceSession, reason: DisconnectReason, lastHeardUs: number): void {
@@ -134,8 +136,8 @@ export class PresenceService implements PresenceSink, PresenceSource {
       else this.#tenants.set(tenant, left)
     }
     if (lastHeardUs > 0 && device.rows) this.#activity.note(key, tenant, id, lastHeardUs)
-    const unit = standing === undefined ? { connected, ended: end, put: false, rows: device.rows } : { connected: standing.connected, ended: null, put: true, rows: device.rows }
-    this.#writer.note(key, unit, disconnectedEvent(end, connected, standing !== undefined, end.at))
+    this.#writer.closed(key, connected, end, standing?.connected ?? null, disconnectedEvent(end, connected, standing !== undefined, end.at))
+    if (!device.rows) void this.#writer.dropRows(key)
   }
 
   noteActivity (tenant: string, device: string, atUs: number): void {
@@ -163,13 +165,13 @@ export class PresenceService implements PresenceSink, PresenceSource {
   #withOwn (row: PresenceRow): PresenceRow {
     const key = keyOf(row)
     const device = this.#open.get(key)
-    const unit = this.#writer.unitOf(key)
-    const connected = device?.sessions.at(-1)?.connected ?? (unit?.rows === true ? unit.connected : undefined)
+    const unwritten = this.#writer.slotOf(key)
+    const connected = device?.sessions.at(-1)?.connected ?? unwritten?.connected
     const heardAt = device?.sessions.reduce((latest, { session }) => Math.max(latest, session.lastHeardUs), 0) ?? 0
     const activityAt = Math.max(row.activityAt, this.#activity.lastOf(key), heardAt)
     if (connected === undefined) return { ...row, activityAt }
     const others = row.slots.filter(slot => slot.connected.node !== connected.node)
-    return { ...row, activityAt, slots: [{ connected, disconnected: device === undefined ? unit?.ended ?? null : null }, ...others] }
+    return { ...row, activityAt, slots: [{ connected, disconnected: device === undefined ? unwritten?.disconnected ?? null : null }, ...others] }
   }
 
   #viewOf (row: PresenceRow, nowUs: number): PresenceView {
@@ -191,14 +193,17 @@ export class PresenceService implements PresenceSink, PresenceSource {
     for (const [key, { sessions, rows }] of this.#open) {
       for (const open of sessions) {
         open.connected = this.#connectedOf(open.session)
-        this.#writer.note(key, { connected: open.connected, ended: null, put: true, rows }, connectedEvent(open.connected, open.connected.at))
+        if (rows) this.#writer.opened(key, open.connected, connectedEvent(open.connected, open.connected.at))
       }
     }
   }
 
-  #gatherActivity (): void {
+  /** In steps, so that many devices do not hold up the event loop. */
+  async #gatherActivity (): Promise<void> {
     const everyUs = Math.min(activityEveryUsMax, this.#staleAfterUs / 3)
+    let looked = 0
     for (const [key, device] of this.#open) {
+      if (++looked % devicesPerStep === 0) await new Promise(resolve => { setImmediate(resolve) })
       for (const { session } of device.sessions) {
         const heardUs = session.lastHeardUs
         if (heardUs - device.activityAt < everyUs) continue

@@ -8,7 +8,7 @@ import type { DisconnectReason } from '../store/presence-store.js'
 export interface PresenceSession {
   readonly tenant: string
   readonly device: string
-  /** Unique for every connection (a gateway's children may share its), printable ASCII without a slash, at most 64 characters. */
+  /** Unique for every connection (a gateway's children may share its), sorts by time of connecting on one node; printable ASCII without a slash, at most 64 characters. */
   readonly connection: string
   readonly keepAliveSeconds: number
   /** '' for the device itself, else the gateway that speaks for it. */

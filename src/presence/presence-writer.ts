@@ -1,10 +1,10 @@
 /**
- * Writes down, behind the connections' backs, what became of devices on this node: a flush takes what has gathered, a unit a device. One
- * flush runs at a time, so that what is written of a device keeps its order; a device that came and went meanwhile is written once.
+ * Writes down, behind the connections' backs, what became of devices on this node: a flush takes what has gathered. One flush runs at a
+ * time, so that what is written of a device keeps its order; a device that came and went meanwhile is written once.
  *
- * Order within a unit: the row of an open connection, then the events, then the row of its end. After a crash anywhere in between the
- * connection is either unknown, or found among those of the boot and told as lost, with `connected` told again first (lost-sweep.ts): an
- * event may be there twice, never one without its other.
+ * Order: the rows of connections that are open, then the events, then the ends. After a crash anywhere in between a connection is either
+ * unknown, or found among those of the boot and told as lost, with `connected` told again first (lost-sweep.ts): an event may be there
+ * twice, never one without its other.
  *
  * Bounded: `devicesPendingMax` devices wait, with `eventsPerDeviceMax` events each. Beyond, connections between the first and the last of
  * a device are left out, and devices that are not pending yet are not noted; both are counted.
@@ -12,30 +12,35 @@
 import type { Log } from '../core/log.js'
 import { TwinfoldError } from '../core/errors.js'
 import type { EventLog, OutEvent } from '../store/event-log.js'
-import type { Connected, PresenceStore, SlotEnd } from '../store/presence-store.js'
+import type { Connected, PresenceSlot, PresenceStore, SlotEnd } from '../store/presence-store.js'
 
-export interface DeviceUnit {
-  /** The connection that stands for the device on this node. */
-  readonly connected: Connected
-  /** How it ended; null: it is open. */
-  readonly ended: SlotEnd | null
-  /** The row of `connected` is not written yet. */
-  readonly put: boolean
+/** What is not written yet of one device. */
+interface Pending {
+  /** The connection that stands for the device on this node, and how it ended; null: it is open. */
+  slot: Connected
+  slotEnd: SlotEnd | null
+  putSlot: boolean
+  /** By connection: opened and not written, ended and written. */
+  readonly opened: Map<string, Connected>
+  readonly ended: Map<string, SlotEnd>
+  readonly events: OutEvent[]
   /** false: the device is gone, only its events are told. */
-  readonly rows: boolean
+  rows: boolean
+  /** A write of it failed: what was opened may be written. */
+  tried: boolean
 }
 
-interface Pending { unit: DeviceUnit, readonly events: OutEvent[] }
-
-const gatherMs = 10
+/** Before a flush, and between two. */
+const gatherMs = 5
 const retryMs = 1000
-const devicesPerFlush = 5000
+/** Few enough that a flush does not hold up the event loop, many enough that a hundred thousand are some hundred batches. */
+const devicesPerFlush = 1000
 const devicesPendingMax = 1_000_000
 /** Even: connections are left out by pairs. */
 const eventsPerDeviceMax = 32
 
 export class PresenceWriter {
-  readonly #store: Pick<PresenceStore, 'putConnected' | 'putDisconnected'>
+  readonly #store: Pick<PresenceStore, 'putConnected' | 'putDisconnected' | 'dropConnections'>
   readonly #events: Pick<EventLog, 'appendEvents'>
   readonly #log: Log
   #pending = new Map<string, Pending>()
@@ -46,7 +51,7 @@ export class PresenceWriter {
   #closed = false
   readonly stats = { flushes: 0, flushFailures: 0, eventsTold: 0, eventsLeftOut: 0, devicesLeftOut: 0 }
 
-  constructor (options: { readonly store: Pick<PresenceStore, 'putConnected' | 'putDisconnected'>, readonly events: Pick<EventLog, 'appendEvents'>, readonly log: Log }) {
+  constructor (options: { readonly store: Pick<PresenceStore, 'putConnected' | 'putDisconnected' | 'dropConnections'>, readonly events: Pick<EventLog, 'appendEvents'>, readonly log: Log }) {
     this.#store = options.store
     this.#events = options.events
     this.#log = options.log
@@ -54,36 +59,44 @@ export class PresenceWriter {
 
   get pending (): number { return this.#pending.size + this.#flushing.size }
 
-  /** The state that the device has here, and what happened. Never waits, never throws. */
-  note (key: string, unit: DeviceUnit, event: OutEvent): void {
-    const known = this.#pending.get(key)
-    if (known === undefined) {
-      if (this.#pending.size >= devicesPendingMax) {
-        this.stats.devicesLeftOut++
-        return
-      }
-      this.#pending.set(key, { unit, events: [event] })
+  /** Never waits, never throws. */
+  opened (key: string, connected: Connected, event: OutEvent): void {
+    const pending = this.#of(key, connected)
+    if (pending === null) return
+    if (pending.slotEnd !== null) gone(pending, pending.slotEnd)
+    pending.slot = connected
+    pending.slotEnd = null
+    pending.putSlot = true
+    pending.opened.set(connected.connection, connected)
+    pending.rows = true
+    this.#tell(pending, event)
+  }
+
+  /** @param standing what stands for the device from now on; null: nothing. Never waits, never throws. */
+  closed (key: string, connected: Connected, end: SlotEnd, standing: Connected | null, event: OutEvent): void {
+    const pending = this.#of(key, connected)
+    if (pending === null) return
+    if (standing !== null) {
+      gone(pending, end)
+      pending.slot = standing
+      pending.putSlot = true
     } else {
-      known.unit = { ...unit, put: unit.put || known.unit.put }
-      known.events.push(event)
-      this.#shorten(known.events)
+      pending.slot = connected
+      pending.slotEnd = end
     }
-    this.#schedule(gatherMs)
+    this.#tell(pending, event)
   }
 
-  /** What is not written yet of the device, newest; null: nothing. */
-  unitOf (key: string): DeviceUnit | null {
-    return (this.#pending.get(key) ?? this.#flushing.get(key))?.unit ?? null
+  /** What is not written yet of the device's slot, newest; null: nothing. */
+  slotOf (key: string): PresenceSlot | null {
+    const pending = this.#pending.get(key) ?? this.#flushing.get(key)
+    return pending?.rows === true ? { connected: pending.slot, disconnected: pending.slotEnd } : null
   }
 
-  /** The device goes: no row of it is written any more when this resolves. */
+  /** The device goes: no row of it is written any more when this resolves, until it is opened again. */
   async dropRows (key: string): Promise<void> {
-    const known = this.#pending.get(key)
-    if (known !== undefined) known.unit = { ...known.unit, rows: false }
-    const flushing = this.#flushing.get(key)
-    if (flushing === undefined) return
-    flushing.unit = { ...flushing.unit, rows: false }
-    await this.#running
+    for (const pending of [this.#pending.get(key), this.#flushing.get(key)]) if (pending !== undefined) pending.rows = false
+    if (this.#flushing.has(key)) await this.#running
   }
 
   /** Writes what is pending, once, and waits for it at most so long. */
@@ -101,6 +114,25 @@ export class PresenceWriter {
     expired = true
     clearTimeout(timer)
     if (this.pending > 0) this.#log.warn({ devices: this.pending }, 'connections that ended are not written down; they count as lost with this server')
+  }
+
+  /** null where too many are pending. */
+  #of (key: string, slot: Connected): Pending | null {
+    const known = this.#pending.get(key)
+    if (known !== undefined) return known
+    if (this.#pending.size >= devicesPendingMax) {
+      this.stats.devicesLeftOut++
+      return null
+    }
+    const pending: Pending = { slot, slotEnd: null, putSlot: false, opened: new Map(), ended: new Map(), events: [], rows: this.#flushing.get(key)?.rows ?? true, tried: false }
+    this.#pending.set(key, pending)
+    return pending
+  }
+
+  #tell ({ events }: Pending, event: OutEvent): void {
+    events.push(event)
+    this.#shorten(events)
+    this.#schedule(gatherMs)
   }
 
   /** Connections in the middle are left out in pairs: what they did is over. */
@@ -160,24 +192,49 @@ export class PresenceWriter {
 
   /** In front of what came later. */
   #putBack (taken: Map<string, Pending>): void {
+    for (const pending of taken.values()) pending.tried = true
     for (const [key, later] of this.#pending) {
       const earlier = taken.get(key)
       if (earlier === undefined) {
         taken.set(key, later)
         continue
       }
-      earlier.unit = { ...later.unit, put: later.unit.put || earlier.unit.put }
-      earlier.events.push(...later.events)
+      merge(earlier, later)
       while (earlier.events.length > eventsPerDeviceMax) this.#shorten(earlier.events)
     }
     this.#pending = taken
   }
 
   async #write (all: readonly Pending[]): Promise<void> {
-    await this.#store.putConnected(all.filter(({ unit }) => unit.rows && unit.put).map(({ unit }) => unit.connected))
+    await this.#store.putConnected(all.flatMap(putsOf))
     const events = all.flatMap(pending => pending.events)
     await this.#events.appendEvents(events)
     this.stats.eventsTold += events.length
-    await this.#store.putDisconnected(all.flatMap(({ unit }) => unit.rows && unit.ended !== null ? [unit.ended] : []))
+    await this.#store.putDisconnected(all.flatMap(({ rows, slotEnd }) => rows && slotEnd !== null ? [slotEnd] : []))
+    await this.#store.dropConnections(all.flatMap(({ rows, ended }) => rows ? [...ended.values()] : []))
   }
+}
+
+/** The slot comes last: it is what stands. */
+function putsOf ({ slot, putSlot, opened, rows }: Pending): Connected[] {
+  if (!rows) return []
+  const others = [...opened.values()].filter(({ connection }) => connection !== slot.connection)
+  return putSlot || others.length > 0 ? [...others, slot] : others
+}
+
+/** A connection that ended and stands in no slot: what was never written of it need not be taken back. */
+function gone (pending: Pending, end: SlotEnd): void {
+  if (pending.opened.delete(end.connection) && !pending.tried) return
+  pending.ended.set(end.connection, end)
+}
+
+function merge (earlier: Pending, later: Pending): void {
+  if (earlier.slotEnd !== null && earlier.slotEnd.connection !== later.slot.connection) gone(earlier, earlier.slotEnd)
+  for (const end of later.ended.values()) gone(earlier, end)
+  for (const [connection, connected] of later.opened) earlier.opened.set(connection, connected)
+  earlier.slot = later.slot
+  earlier.slotEnd = later.slotEnd
+  earlier.putSlot ||= later.putSlot
+  earlier.rows = later.rows
+  earlier.events.push(...later.events)
 }

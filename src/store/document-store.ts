@@ -5,7 +5,7 @@
 import { TwinfoldError } from '../core/errors.js'
 import type { Page } from './registry.js'
 
-export type DocumentCollection = 'model' | 'alarm-rule' | 'alarm' | 'webhook' | 'webhook-state' | 'webhook-letter'
+export type DocumentCollection = 'model' | 'alarm-rule' | 'alarm' | 'webhook' | 'webhook-state' | 'webhook-letter' | 'twin-job'
 
 export interface StoredDocument {
   /** At most 400 characters of printable ASCII. */

@@ -68,12 +68,14 @@ export interface PresenceBoot {
 export const presenceSlotsMax = 8
 
 export interface PresenceStore {
-  /** At most one a device and node in one call. The connection is among those of its boot from now on. */
+  /** The connections are among those of their boots from now on. Of several of one device and node the last given stands in the slot. */
   putConnected(rows: readonly Connected[]): Promise<void>
-  /** The slot's node says that its last connection ended; it is no longer among those of its boot. */
+  /** The slot's node says that the connection that stands in it ended; it is no longer among those of its boot. */
   putDisconnected(rows: readonly SlotEnd[]): Promise<void>
-  /** The same, said by another than the node itself. */
+  /** The same, said by another than the node itself. Of several of one device and node the last given counts. */
   putLost(rows: readonly SlotEnd[]): Promise<void>
+  /** Connections that ended and stand in no slot are no longer among those of their boots. */
+  dropConnections(rows: readonly SlotEnd[]): Promise<void>
   /** Times of one device that one node gives ascend; the latest of all nodes is read. */
   putActivity(node: string, rows: readonly { readonly tenant: string, readonly device: string, readonly at: number }[]): Promise<void>
   /** In the order asked; absent devices give a row without anything. */
@@ -82,7 +84,7 @@ export interface PresenceStore {
   putPresenceBoot(boot: PresenceBoot): Promise<void>
   presenceBoots(): Promise<readonly PresenceBoot[]>
   deletePresenceBoot(bootId: string): Promise<void>
-  /** Connections of the boot that were put and not ended, one a device. */
+  /** Connections of the boot that were put and not ended; those of one device by connection, ascending. */
   connectionsOf(bootId: string): AsyncIterable<Connected>
   deletePresence(tenant: string, device: string): Promise<void>
 }

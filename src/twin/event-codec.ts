@@ -17,6 +17,8 @@ export interface StoredTwinEvent extends TwinEvent {
   /** The device's own time (µs) and number of its update. */
   readonly at?: number
   readonly v?: number
+  /** As in `Winning`. */
+  readonly over?: readonly string[]
   /** Versions of the parts after it, for those who are told of it. */
   readonly desiredVersion: number
   readonly reportedVersion: number
@@ -37,13 +39,14 @@ interface Body2 {
   readonly from?: readonly [journalId: string, position: number, stamp: number]
   readonly at?: number
   readonly v?: number
+  readonly over?: readonly string[]
   readonly named?: readonly [name: string, is: string]
   readonly dv: number
   readonly rv: number
 }
 
 export function encodeEvent (event: StoredTwinEvent): EntityEvent {
-  const { version, stamp, kind, actor, reason, patch, from, at, v, named, desiredVersion: dv, reportedVersion: rv } = event
+  const { version, stamp, kind, actor, reason, patch, from, at, v, over, named, desiredVersion: dv, reportedVersion: rv } = event
   const body: Body2 = {
     f: eventFormat,
     kind,
@@ -53,6 +56,7 @@ export function encodeEvent (event: StoredTwinEvent): EntityEvent {
     ...(from === undefined ? {} : { from: [from.journalId, from.position, from.stamp] }),
     ...(at === undefined ? {} : { at }),
     ...(v === undefined ? {} : { v }),
+    ...(over === undefined ? {} : { over }),
     ...(named === undefined ? {} : { named: [named.name, named.is] }),
     dv,
     rv
@@ -75,7 +79,7 @@ export function decodeEvent ({ version, stamp, body }: EntityEvent): StoredTwinE
   if (typeof found !== 'number' || !Number.isInteger(found) || found < 1) throw new TwinfoldError('corrupt_data', `event ${version} of a twin names no format`)
   if (found > eventFormat) throw new TwinfoldError('format_newer', `event ${version} of a twin has format ${found}; this version of Twinfold knows ${eventFormat}`)
   for (let format = found; format < eventFormat; format++) parsed = upcasts[format](parsed)
-  const { kind, actor, reason = '', desired, reported, tags, from, at, v, named, dv, rv } = parsed as unknown as Body2
+  const { kind, actor, reason = '', desired, reported, tags, from, at, v, over, named, dv, rv } = parsed as unknown as Body2
   return {
     version,
     stamp,
@@ -86,6 +90,7 @@ export function decodeEvent ({ version, stamp, body }: EntityEvent): StoredTwinE
     ...(from === undefined ? {} : { from: { journalId: from[0], position: from[1], stamp: from[2] } }),
     ...(at === undefined ? {} : { at }),
     ...(v === undefined ? {} : { v }),
+    ...(over === undefined ? {} : { over }),
     ...(named === undefined ? {} : { named: { name: named[0], is: named[1] as 'added' | 'removed' } }),
     desiredVersion: dv,
     reportedVersion: rv

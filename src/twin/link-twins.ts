@@ -100,7 +100,7 @@ export class LinkTwins {
       slot.deltaDesiredVersion = view.desiredVersion
       sends.push(this.#message(name, 'delta', deltaJson(view), deltaQos))
     }
-    slot.deltaSent = delta
+    if (deltaQos !== -1) slot.deltaSent = delta
     await Promise.all(sends)
   }
 

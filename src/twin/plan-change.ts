@@ -79,8 +79,8 @@ export type ReportPlan = Plan | { readonly kind: 'refused_by_rules', readonly de
 export function planReport (state: TwinState, { report, from, actor, byStamp }: ReportSource, context: PlanContext): ReportPlan {
   // Said before the twin was deleted: it was about the one before.
   if (from.stamp < state.floor) return { kind: 'unchanged' }
-  const reported = winningPatch(state, report, from.stamp, byStamp)
-  if (isEmpty(reported)) return { kind: 'unchanged' }
+  const { patch: reported, over } = winningPatch(state, report, from.stamp, byStamp)
+  if (isEmpty(reported) && over.length === 0) return { kind: 'unchanged' }
   const after = mergePatch(state.reported, reported)
   const tooLarge = checkSize('reported', after, context.limits)
   if (tooLarge !== null) return refuse(tooLarge)
@@ -98,8 +98,9 @@ export function planReport (state: TwinState, { report, from, actor, byStamp }: 
       kind: state.alive ? 'changed' : 'created',
       actor,
       reason: '',
-      patch: { ...(desired === null ? {} : { desired }), reported, ...(isEmpty(tags) ? {} : { tags }) },
+      patch: { ...(desired === null ? {} : { desired }), ...(isEmpty(reported) ? {} : { reported }), ...(isEmpty(tags) ? {} : { tags }) },
       from,
+      ...(over.length === 0 ? {} : { over }),
       ...(report.at === null ? {} : { at: report.at }),
       ...(report.v === null ? {} : { v: report.v })
     }

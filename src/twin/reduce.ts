@@ -27,7 +27,7 @@ export function reduce (state: TwinState, event: StoredTwinEvent): TwinState {
   const base = event.kind === 'created' ? absentTwin(state.version, state.floor) : state
   const { version, stamp, patch, from, named } = event
   const desired = changePart(base, 'desired', patch.desired, leafTime(event, false))
-  const reported = changePart(base, 'reported', patch.reported, leafTime(event, true))
+  const reported = changePart(base, 'reported', patch.reported, leafTime(event, true), event.over)
   return {
     alive: true,
     version,
@@ -63,24 +63,28 @@ function moveOn (applied: ReadonlyMap<string, number>, journalId: string, positi
 
 interface Part { readonly value: JsonObject, readonly times: LeafTimes, readonly gone: LeafTimes }
 
-function changePart (base: TwinState, part: 'desired' | 'reported', patch: JsonObject | undefined, time: LeafTime): Part {
+function changePart (base: TwinState, part: 'desired' | 'reported', patch: JsonObject | undefined, time: LeafTime, over: readonly string[] = []): Part {
   const value = base[part]
-  if (patch === undefined || isEmpty(patch)) return { value, times: base.times[part], gone: base.gone[part] }
+  if ((patch === undefined || isEmpty(patch)) && over.length === 0) return { value, times: base.times[part], gone: base.gone[part] }
   const times = new Map(base.times[part])
   const gone = new Map(base.gone[part])
-  for (const leaf of leavesOf(patch)) {
+  for (const leaf of leavesOf(patch ?? {})) {
     const { path, keys } = leaf
     const before = valueAt(value, keys)
     if (leaf.value !== null && isObject(leaf.value) && isObject(before)) continue
-    if (isObject(before)) for (const below of leavesAt(value, keys)) times.delete(below.path)
+    const below = before !== undefined && isObject(before) ? leavesAt(value, keys) : []
+    for (const { path: inner } of below) times.delete(inner)
     for (const above of pathsAbove(keys)) bury(times, gone, above)
     times.delete(path)
     gone.delete(path)
-    if (leaf.value === null) gone.set(path, time)
-    else times.set(path, time)
+    if (leaf.value !== null) times.set(path, time)
+    // What an operator takes out is what was desired, leaf by leaf; what a device takes out is all that was there at any time.
+    else if (part === 'desired' && below.length > 0) for (const inner of below) note(gone, inner.path, time)
+    else gone.set(path, time)
   }
+  for (const path of over) note(gone, path, time)
   while (gone.size > goneMax) gone.delete(gone.keys().next().value as string)
-  return { value: mergePatch(value, patch), times, gone }
+  return { value: patch === undefined ? value : mergePatch(value, patch), times, gone }
 }
 
 /** A leaf that gives way to an object is gone as a leaf: what was below it before must not come back with a delayed report. */
@@ -88,6 +92,11 @@ function bury (times: Map<string, LeafTime>, gone: Map<string, LeafTime>, path: 
   const time = times.get(path)
   if (time === undefined) return
   times.delete(path)
+  note(gone, path, time)
+}
+
+/** As the newest. */
+function note (gone: Map<string, LeafTime>, path: string, time: LeafTime): void {
   gone.delete(path)
   gone.set(path, time)
 }
@@ -101,6 +110,6 @@ export function timesAbout (state: TwinState, part: 'desired' | 'reported', keys
     for (const time of [times.get(path), gone.get(path)]) if (time !== undefined) above.push(time)
   }
   const value = valueAt(state[part], keys)
-  const below = isObject(value) ? leavesAt(value, keys).map(leaf => ({ keys: leaf.keys, time: times.get(leaf.path) })) : []
+  const below = isObject(value) ? leavesAt(state[part], keys).map(leaf => ({ keys: leaf.keys, time: times.get(leaf.path) })) : []
   return { above, below }
 }

@@ -65,12 +65,26 @@ function movesTime (report: Report, stamp: number, leaf: LeafTime | undefined, b
   return report.v === null && byStamp && stamp > leaf.stamp
 }
 
+function removedBelow (state: TwinState, path: string): LeafTime[] {
+  const found: LeafTime[] = []
+  for (const [inner, time] of state.gone.reported) if (inner.startsWith(`${path}.`)) found.push(time)
+  return found
+}
+
+export interface Winning {
+  /** Empty where nothing counts. */
+  readonly patch: JsonObject
+  /** Paths that the report set or removed as a whole, where something newer stands below: what was there before is over all the same. */
+  readonly over: readonly string[]
+}
+
 /**
- * The part of the report that counts, as a merge patch; empty where none does.
+ * The part of the report that counts, as a merge patch.
  * @param byStamp reports may come delayed through another node: a value that is repeated without a time of its own is noted too
  */
-export function winningPatch (state: TwinState, report: Report, stamp: number, byStamp: boolean): JsonObject {
+export function winningPatch (state: TwinState, report: Report, stamp: number, byStamp: boolean): Winning {
   const patch: Record<string, Json> = {}
+  const over: string[] = []
   for (const { path, keys, value } of leavesOf(report.patch)) {
     const before = valueAt(state.reported, keys)
     // RFC 7396: an empty object makes sure that there is an object.
@@ -78,16 +92,18 @@ export function winningPatch (state: TwinState, report: Report, stamp: number, b
     const { above, below } = timesAbout(state, 'reported', keys)
     if (above.some(time => isOlder(report, stamp, time))) continue
     const newer = below.filter(({ time }) => time !== undefined && isOlder(report, stamp, time))
-    if (newer.length > 0) {
+    // A later removal below it says, as a later leaf does, that there was an object.
+    if (newer.length > 0 || (value !== null && removedBelow(state, path).some(time => isOlder(report, stamp, time)))) {
       // What was set below it later stays; what was set before goes.
       for (const leaf of below) if (!newer.includes(leaf)) setAt(patch, leaf.keys, null)
+      if (movesTime(report, stamp, state.gone.reported.get(path), true)) over.push(path)
       continue
     }
     const same = value === null ? before === undefined : before !== undefined && sameJson(before, value)
     const known = state.times.reported.get(path) ?? state.gone.reported.get(path)
     if (!same || movesTime(report, stamp, known, byStamp)) setAt(patch, keys, value)
   }
-  return patch
+  return { patch, over }
 }
 
 /**

@@ -69,7 +69,6 @@ export function checkShape (value: Json, field: string, limits: TwinLimits, dept
 function checkKey (key: string, place: string, limits: TwinLimits): Refusal | null {
   const field = shown(place)
   if (key.length === 0 || key.length > limits.keyCharsMax) return { code: 'invalid_field', detail: `${field}: a key has ${key.length} characters; 1 to ${limits.keyCharsMax} are allowed`, field }
-  // eslint-disable-next-line no-control-regex -- that is what is looked for
   if (/[\u0000-\u001f\u007f-\u009f]/.test(key)) return { code: 'invalid_field', detail: `${field}: a key has a control character`, field }
   if (key.startsWith('$')) return { code: 'invalid_field', detail: `${field}: a key begins with '$', which is kept for the server`, field }
   if (key === '__proto__') return { code: 'invalid_field', detail: `${field}: the key '__proto__' is not allowed`, field }

@@ -12,7 +12,8 @@ export function deltaOf (state: Pick<TwinState, 'desired' | 'reported' | 'times'
   const delta = differing(state.desired, state.reported)
   for (const [path, removed] of state.gone.desired) {
     const keys = keysOf(path)
-    if (valueAt(state.desired, keys) !== undefined || valueAt(state.reported, keys) === undefined) continue
+    const is = valueAt(state.reported, keys)
+    if (is === undefined || isObject(is) || valueAt(state.desired, keys) !== undefined) continue
     const reported = state.times.reported.get(path)
     if (reported !== undefined && reported.stamp > removed.stamp) continue
     // Below something that differs as a whole there is nothing to remove.

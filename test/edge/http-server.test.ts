@@ -152,7 +152,7 @@ void t.test('the OpenAPI document lists every route, its positive answers and it
     'PATCH /api/v1/devices/{id}', 'PATCH /api/v1/tenants/{id}',
     'GET /api/v1/devices/{id}/twin', 'PATCH /api/v1/devices/{id}/twin', 'PUT /api/v1/devices/{id}/twin', 'GET /api/v1/devices/{id}/twin/changes', 'GET /api/v1/devices/{id}/twin/diff', 'GET /api/v1/devices/{id}/twins', 'POST /api/v1/twins/get',
     'GET /api/v1/devices/{id}/twins/{name}', 'PATCH /api/v1/devices/{id}/twins/{name}', 'PUT /api/v1/devices/{id}/twins/{name}', 'DELETE /api/v1/devices/{id}/twins/{name}', 'GET /api/v1/devices/{id}/twins/{name}/changes', 'GET /api/v1/devices/{id}/twins/{name}/diff',
-    'POST /api/v1/dead-letters/replay', 'POST /api/v1/devices', 'POST /api/v1/devices/{id}/telemetry', 'POST /api/v1/devices/{id}/tokens', 'POST /api/v1/keys', 'POST /api/v1/telemetry', 'POST /api/v1/tenants'
+    'POST /api/v1/dead-letters/replay', 'POST /api/v1/devices', 'POST /api/v1/devices/{id}/events/{type}', 'POST /api/v1/devices/{id}/telemetry', 'POST /api/v1/devices/{id}/tokens', 'POST /api/v1/keys', 'POST /api/v1/telemetry', 'POST /api/v1/tenants'
   ].sort()
   t.same(documented, expected)
   for (const entry of expected) {

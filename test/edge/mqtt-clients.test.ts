@@ -9,6 +9,7 @@ import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import mqtt, { type MqttClient } from 'mqtt'
 import { createWebSocketStream, WebSocketServer } from 'ws'
+import type { DeviceLink } from '../../src/twin/device-link.js'
 import { startStage, until, type Stage } from './mqtt-harness.js'
 
 const run = promisify(execFile)
@@ -90,4 +91,36 @@ t.test('Mosquitto publishes and subscribes', { skip: installed('mosquitto_pub') 
     await until(() => output.includes(`devices/d1/telemetry {"q":${qos}}`))
   }
   t.same(stage.journal.messages().map(each => each.payload), ['{"q":0}', '{"q":1}', '{"q":2}'])
+})
+
+t.test('mqtt.js and mosquitto are sent twins by the stage, and acknowledge them', async t => {
+  const links: DeviceLink[] = []
+  const stage = await startStage(t, { sessions: [{ ready: link => { if (link.grantedQos('devices/d1/twin/delta') >= 0) links.push(link) }, ended: () => {} }], questions: { answer: async () => await Promise.resolve({ accepted: true, body: '{"desired":{}}' }) } })
+  const secret = stage.registry.device('acme', 'd1')
+  const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${stage.edge.port}`, { username: 'd1', password: secret, clientId: 'js', clean: false, reconnectPeriod: 0 })
+  const received: string[] = []
+  client.on('message', (topic, payload, packet) => { received.push(`${topic} ${payload.toString()} ${packet.qos}`) })
+  await client.subscribeAsync('devices/d1/twin/#', { qos: 1 })
+  await until(() => links.length === 1)
+  t.same(await Promise.all(['1', '2', '3'].map(async text => await links[0].send('devices/d1/twin/delta', Buffer.from(text), 1))), ['acked', 'acked', 'acked'])
+  await client.publishAsync('twin/get', '', { qos: 1 })
+  await until(() => received.length === 4)
+  t.same(received, [...['1', '2', '3'].map(text => `devices/d1/twin/delta ${text} 1`), 'devices/d1/twin/get/accepted {"desired":{}} 1'])
+  await client.endAsync()
+  const again = await mqtt.connectAsync(`mqtt://127.0.0.1:${stage.edge.port}`, { username: 'd1', password: secret, clientId: 'js', clean: false, reconnectPeriod: 0 })
+  await until(() => links.length === 2)
+  again.on('message', (topic, payload) => { received.push(`${topic} ${payload.toString()}`) })
+  t.equal(await links[1].send('devices/d1/twin/delta', Buffer.from('4'), 1), 'acked', 'without subscribing again')
+  t.equal(received.at(-1), 'devices/d1/twin/delta 4')
+  await again.endAsync()
+  if (!installed('mosquitto_sub')) return
+  const mosquitto = spawn('mosquitto_sub', ['-h', '127.0.0.1', '-p', String(stage.edge.port), '-i', 'm', '-u', 'd1', '-P', secret, '-q', '1', '-t', 'devices/d1/twin/delta', '-C', '2'])
+  let output = ''
+  mosquitto.stdout.on('data', (text: Buffer) => { output += text.toString() })
+  const ended = new Promise(resolve => { mosquitto.on('close', resolve) })
+  await until(() => links.length === 3)
+  const outcomes = await Promise.all(['5', '6'].map(async text => await links[2].send('devices/d1/twin/delta', Buffer.from(text), 1)))
+  await ended
+  t.same(outcomes[0], 'acked')
+  t.equal(output, '5\n6\n')
 })

@@ -12,7 +12,9 @@ import type { EntityStore } from '../../src/store/entity-store.js'
 import type { EventLog } from '../../src/store/event-log.js'
 import { methodsOf } from '../../src/store/methods-of.js'
 import { skipWithout } from '../support/services.js'
-import { migratedKeyspace, openClient } from './cassandra-fixture.js'
+import { entityClient } from './cassandra-entities-support.js'
+import { cassandraEntityFaults } from './cassandra-entity-faults.js'
+import { cassandraEventLogFaults } from './cassandra-event-log-faults.js'
 import { entityStoreContract } from './entity-store.contract.js'
 import { eventLogContract } from './event-log.contract.js'
 
@@ -32,7 +34,7 @@ void t.test('embedded', async t => {
 
 void t.test('cluster', async t => {
   if (skipWithout(t, 'cassandra')) return
-  const client = await openClient(t, await migratedKeyspace(t))
+  const client = await entityClient(t)
   // The store's own settling time would be waited for a dozen times.
   const log = new CassandraEventLog(client, { clock: systemClock, settleMs: 400 })
   const entities = new CassandraEntities(client, { append: async events => { await log.appendEvents(events) } })
@@ -47,4 +49,6 @@ void t.test('cluster', async t => {
   }
   entityStoreContract(t, async () => store)
   eventLogContract(t, async () => store)
+  cassandraEntityFaults(t, client)
+  cassandraEventLogFaults(t, client)
 })

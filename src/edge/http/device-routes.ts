@@ -10,6 +10,7 @@ import { secretSchema } from './credential-view.js'
 import { nextCursor, storeCursor } from './cursor.js'
 import { checkedTags, tagsSchema, type Tags } from './device-tags.js'
 import { requireVisible } from './device-access.js'
+import { isSearch, searchAnswerSchemas, searchDevices, searchSchemas, type SearchParameters } from './device-search.js'
 import { connectionSchema, connectionsOf } from './connection-view.js'
 import { cutOff } from './cut-off.js'
 import type { EdgeContext } from './edge-context.js'
@@ -31,6 +32,10 @@ const deviceSchema: Schema = {
   type: 'object',
   properties: { id: { type: 'string' }, name: { type: 'string' }, type: { type: 'string' }, gateway: { type: 'boolean' }, gatewayId: { type: ['string', 'null'] }, tags: { type: 'object', additionalProperties: { type: 'string' } }, createdAt: { type: 'string', format: 'date-time' }, connection: connectionSchema }
 }
+
+const devicesQuery = pageQuery({ gatewayId: { type: 'string', maxLength: deviceIdCharsMax, description: 'Only the devices of that gateway; of the listing.' }, ...searchSchemas })
+const listing = pageSchema('devices', deviceSchema)
+const devicesPage: Schema = { ...listing, properties: { ...listing.properties, ...searchAnswerSchemas } }
 
 interface DeviceChange { readonly name?: string, readonly type?: string, readonly gateway?: boolean, readonly gatewayId?: string | null, readonly tags?: Tags }
 
@@ -55,6 +60,7 @@ async function createDevice (context: EdgeContext, tenant: string, body: DeviceC
     await store.putCredential(credential)
     context.devices.forget(tenant, id)
     context.options.analytics?.noteDevice(tenant, id)
+    context.options.search?.noteDevice(tenant, id)
     return { device, token: { id: credential.id, role: credential.role, label: credential.label, secret } }
   })
 }
@@ -70,6 +76,7 @@ async function changeDevice (context: EdgeContext, tenant: string, id: string, c
     await store.updateDevice(next)
     context.devices.forget(tenant, id)
     context.options.analytics?.noteDevice(tenant, id)
+    context.options.search?.noteDevice(tenant, id)
     // A gateway's open connection remembers for whom it may speak.
     if (next.gateway !== device.gateway) cutOff(context, { kind: 'device', tenant, device: id })
     if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) cutOff(context, { kind: 'device', tenant, device: device.gatewayId })
@@ -89,6 +96,7 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
         if (child?.gatewayId === gatewayId) await store.updateDevice({ ...child, gatewayId: null })
         context.devices.forget(tenant, id)
         context.options.analytics?.noteDevice(tenant, id)
+    context.options.search?.noteDevice(tenant, id)
       })
     }
   }
@@ -108,6 +116,7 @@ async function deleteDevice (context: EdgeContext, tenant: string, id: string): 
     await store.deleteDevice(tenant, id)
     context.devices.forget(tenant, id)
     context.options.analytics?.noteDevice(tenant, id)
+    context.options.search?.noteDevice(tenant, id)
     cutOff(context, { kind: 'device', tenant, device: id })
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
@@ -144,13 +153,16 @@ export function deviceRoutes (context: EdgeContext) {
 
     app.get('/devices', {
       ...routeDocs({
-        summary: 'List devices',
+        summary: 'List or search devices',
+        description: 'Without filter, sort, fields, count and device: the registry, in order of id. With any of them: a search over registry, twins, presence and latest values, served by analytics; `lag` says how far that is behind.',
         tag: 'devices',
-        query: pageQuery({ gatewayId: { type: 'string', maxLength: deviceIdCharsMax, description: 'Only the devices of that gateway.' } }),
-        answers: { 200: { description: 'A page, in order of id.', schema: pageSchema('devices', deviceSchema) } }
+        query: devicesQuery,
+        answers: { 200: { description: 'A page.', schema: devicesPage } },
+        errors: ['analytics_unavailable']
       }),
       onRequest: readers
     }, async request => {
+      if (isSearch(request.query as SearchParameters)) return await searchDevices(context, request)
       const tenant = tenantOf(request)
       const { limit = 100, cursor, gatewayId } = request.query as { limit?: number, cursor?: string, gatewayId?: string }
       const query = ['devices', tenant, gatewayId ?? '']

@@ -22,6 +22,7 @@ import type { QueryResult, QueryTask } from '../../../workers/protocol.js'
 import type { AlarmSource } from './alarm-routes.js'
 import type { AnalyticsSource } from './analytics-routes.js'
 import type { DeviceEntry } from './device-directory.js'
+import type { SearchSource } from './device-search.js'
 import type { EventsSource } from './event-routes.js'
 import type { IdempotencyKeys } from './idempotency-keys.js'
 import type { ModelSource } from './model-routes.js'
@@ -63,6 +64,8 @@ export interface HttpEdgeOptions {
   readonly live?: LiveSource
   /** Webhooks and streams of events; absent: their routes answer 503. */
   readonly events?: EventsSource
+  /** Fleet search; absent: analytics is off. */
+  readonly search?: SearchSource
   /** Imports, exports and deletions; absent: their routes answer 503. */
   readonly transfer?: TransferSource
   /** Models of device types; absent: their routes answer 503. */

@@ -24,6 +24,8 @@ import { jobRoutes } from './job-routes.js'
 import { keyRoutes } from './key-routes.js'
 import { KeyedLock } from '../../core/keyed-lock.js'
 import { liveRoutes } from './live-routes.js'
+import { alarmRoutes } from './alarm-routes.js'
+import { alarmRuleRoutes } from './alarm-rule-routes.js'
 import { modelRoutes } from './model-routes.js'
 import { nodeRoutes } from './node-routes.js'
 import { registerOpenApi } from './openapi.js'
@@ -86,7 +88,7 @@ function resources (context: EdgeContext) {
       void reply.header('cache-control', 'no-store')
       done()
     })
-    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, sqlRoutes, liveRoutes, importRoutes, exportRoutes, jobRoutes, eraseRoutes, nodeRoutes, deviceInletRoutes, commandRoutes, modelRoutes, twinRoutes, eventRoutes, webhookRoutes]) await api.register(routes(context))
+    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, sqlRoutes, liveRoutes, importRoutes, exportRoutes, jobRoutes, eraseRoutes, nodeRoutes, deviceInletRoutes, commandRoutes, modelRoutes, alarmRoutes, alarmRuleRoutes, twinRoutes, eventRoutes, webhookRoutes]) await api.register(routes(context))
   }
 }
 

@@ -90,9 +90,9 @@ export function pageQuery (more: Readonly<Record<string, Schema>> = {}, limitDef
     type: 'object',
     additionalProperties: false,
     properties: {
-      ...more,
       limit: { type: 'integer', minimum: 1, maximum: 1000, default: limitDefault },
-      cursor: { type: 'string', maxLength: 2048, description: '`next` of the page before.' }
+      cursor: { type: 'string', maxLength: 2048, description: '`next` of the page before.' },
+      ...more
     }
   }
 }

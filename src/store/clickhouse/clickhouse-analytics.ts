@@ -15,6 +15,7 @@ import { erasedHours, erasedPoints, mutationSettings } from './erasures.js'
 import { hourColumns, HourRows } from './hour-rows.js'
 import { seriesKey, staleHours } from './stale-hours.js'
 import { PointRows, pointColumns } from './point-rows.js'
+import { TwinLatest } from './twin-latest.js'
 
 /** One insert at most (the bytes: and the rest of one row); a longer list goes in several. */
 export const insertPointsMax = 50_000
@@ -31,10 +32,12 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
   /** For what else is asked of the same ClickHouse (fleet queries). */
   readonly connection: ClickHouseConnection
   readonly #clock: Clock
+  readonly #latest: TwinLatest
 
   constructor (options: ClickHouseAnalyticsOptions) {
     this.connection = options.connection ?? new ClickHouseConnection(options)
     this.#clock = options.clock
+    this.#latest = new TwinLatest(this.connection)
   }
 
   status (): DependencyStatus { return this.connection.status() }
@@ -99,6 +102,7 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
       for (const { table, where, params } of [erasedPoints(some), erasedHours(some)]) {
         await this.#deleteWhere(table, where, params)
       }
+      await this.#latest.erased(some)
     }
   }
 
@@ -117,6 +121,7 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
     const where = `written < toDateTime({before:UInt32}, 'UTC')${tenant === null ? '' : ' AND tenant = {tenant:String}'}`
     const params = { before: Math.floor(writtenUs / usPerSecond), ...(tenant === null ? {} : { tenant }) }
     for (const table of ['points', 'tiers_1h']) await this.#deleteWhere(table, where, params)
+    await this.#latest.dropWrittenBefore(tenant, writtenUs)
   }
 
   async devicesWrittenBefore (tenant: string | null, writtenUs: number, after: DeviceName | null, limit: number): Promise<readonly DeviceName[]> {
@@ -132,6 +137,7 @@ export class ClickHouseAnalytics implements AnalyticsStore, Watched {
 
   async dropExpired (pointsBeforeUs: number, hoursBeforeUs: number): Promise<number> {
     let dropped = 0
+    await this.#latest.dropExpired(pointsBeforeUs)
     // A month or year is over when the next one has begun before the time; partitions are numbers (202611, 2026).
     const month = new Date(pointsBeforeUs / 1000)
     const months = month.getUTCFullYear() * 100 + month.getUTCMonth() + 1

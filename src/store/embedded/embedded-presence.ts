@@ -26,15 +26,17 @@ export class EmbeddedPresence implements PresenceStore {
 
   async putConnected (rows: readonly Connected[]): Promise<void> {
     await this.#write(rows.flatMap(row => {
-      const { tenant, device, node, bootId } = row
+      const { tenant, device, node, bootId, connection } = row
       const value = jsonValue(row)
-      return [put(presenceKey(tables.device, tenant, device, node, 'c'), value), put(presenceKey(tables.open, bootId, tenant, device), value)]
+      return [put(presenceKey(tables.device, tenant, device, node, 'c'), value), put(presenceKey(tables.open, bootId, tenant, device, connection), value)]
     }))
   }
 
   async putDisconnected (rows: readonly SlotEnd[]): Promise<void> { await this.#write(rows.flatMap(row => endOf(row, 'e'))) }
 
   async putLost (rows: readonly SlotEnd[]): Promise<void> { await this.#write(rows.flatMap(row => endOf(row, 'l'))) }
+
+  async dropConnections (rows: readonly SlotEnd[]): Promise<void> { await this.#write(rows.map(openOf)) }
 
   async putActivity (node: string, rows: readonly { readonly tenant: string, readonly device: string, readonly at: number }[]): Promise<void> {
     await this.#write(rows.map(({ tenant, device, at }) => put(presenceKey(tables.device, tenant, device, node, 'a'), jsonValue(at))))
@@ -82,7 +84,8 @@ export class EmbeddedPresence implements PresenceStore {
   async deletePresence (tenant: string, device: string): Promise<void> {
     const rows = await this.#pool.read(presenceName, [], async database => await readRows(database, rangeOf(presenceKey(tables.device, tenant, device))))
     const boots = rows.filter(([key]) => textsOf(key)[3] === 'c').map(([, value]) => parseJson<Connected>(value).bootId)
-    await this.#write([...rows.map(([key]) => del(key)), ...boots.map(bootId => del(presenceKey(tables.open, bootId, tenant, device)))])
+    const open = await inParallel(boots, async bootId => await this.#pool.read(presenceName, [], async database => await readRows(database, rangeOf(presenceKey(tables.open, bootId, tenant, device)))))
+    await this.#write([...rows, ...open.flat()].map(([key]) => del(key)))
   }
 
   async #write (operations: readonly Operation[]): Promise<void> {
@@ -92,7 +95,11 @@ export class EmbeddedPresence implements PresenceStore {
 
 function endOf ({ node, bootId, ...ended }: SlotEnd, part: 'e' | 'l'): Operation[] {
   const { tenant, device } = ended
-  return [put(presenceKey(tables.device, tenant, device, node, part), jsonValue(ended)), del(presenceKey(tables.open, bootId, tenant, device))]
+  return [put(presenceKey(tables.device, tenant, device, node, part), jsonValue(ended)), openOf({ node, bootId, ...ended })]
+}
+
+function openOf ({ bootId, tenant, device, connection }: SlotEnd): Operation {
+  return del(presenceKey(tables.open, bootId, tenant, device, connection))
 }
 
 function slotOf ({ connected, ended, lost }: Parts): PresenceSlot | null {

@@ -2,7 +2,7 @@
  * Keys of the `presence` database (format 1): version byte, table byte, then texts that end in 0x00.
  *
  *     device     tenant, device, node, part   -> JSON     part 'c': connected, 'e': how it ended, 'l': lost, 'a': last heard of, µs
- *     open       boot, tenant, device         -> JSON of the connection
+ *     open       boot, tenant, device, connection -> JSON of it
  *     boot       boot                         -> JSON
  */
 import { keyVersion } from './keys.js'

@@ -47,14 +47,14 @@ export class CassandraEntities implements EntityStore {
   readonly #history: EntityHistory
   /** Writers of this thread queue up here: among themselves they would only wear out Cassandra's rounds. */
   readonly #locks = new KeyedLock()
-  /** `unknown`: batches that were sent again, as their outcome was not known. */
-  readonly stats = { commits: 0, refused: 0, unknown: 0 }
+  /** `unknown`: batches that were sent again, as their outcome was not known. `moved`, `moveFailures`: histories (cassandra-entity-history.ts). */
+  readonly stats = { commits: 0, refused: 0, unknown: 0, moved: 0, moveFailures: 0 }
 
   /** @param options.append tells the event log of a commit that was made */
   constructor (client: CassandraClient, options: { append: (events: readonly OutEvent[]) => Promise<void> }) {
     this.#client = client
     this.#append = options.append
-    this.#history = new EntityHistory(client)
+    this.#history = new EntityHistory(client, this.stats)
   }
 
   async getEntity (key: EntityKey): Promise<Entity> {
@@ -133,6 +133,11 @@ export class CassandraEntities implements EntityStore {
       }
       yield * await this.#found(keys)
     }
+  }
+
+  /** Resolves when the histories that were to be moved have been. */
+  async settled (): Promise<void> {
+    await this.#history.settled()
   }
 
   /** Waits for what goes on behind commits. */

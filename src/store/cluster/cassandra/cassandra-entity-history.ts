@@ -42,11 +42,12 @@ export class EntityHistory {
   readonly #locks = new KeyedLock()
   readonly #moves = new Map<string, { readonly key: EntityKey, readonly below: number }>()
   #moving: Promise<void> | null = null
-  /** Why the last move was not finished; for whoever asks. */
-  readonly stats = { moved: 0, failed: 0, dropped: 0 }
+  readonly #stats: { moved: number, moveFailures: number }
 
-  constructor (client: CassandraClient) {
+  /** @param stats counted up: moves that were finished, and that were not */
+  constructor (client: CassandraClient, stats: { moved: number, moveFailures: number }) {
     this.#client = client
+    this.#stats = stats
   }
 
   async read (key: EntityKey, from: number, to: number, limit: number): Promise<EntityEvent[]> {
@@ -133,10 +134,10 @@ export class EntityHistory {
       this.#moves.delete(name)
       try {
         await this.#locks.run(name, async () => { await this.#move(key, below) })
-        this.stats.moved++
+        this.#stats.moved++
       } catch {
         // The next thousand takes them along; until then they are read where they are.
-        this.stats.failed++
+        this.#stats.moveFailures++
       }
     }
   }
@@ -185,7 +186,6 @@ export class EntityHistory {
   async #dropMoved (key: EntityKey, thousands: readonly number[], below: number): Promise<void> {
     const partition = partitionOf(key)
     for (const thousand of thousands) {
-      this.stats.dropped++
       if ((thousand + 1) * historyVersions <= below) {
         await this.#client.write(deleteThousand, [...partition, thousand])
         continue

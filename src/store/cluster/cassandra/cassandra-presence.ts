@@ -10,8 +10,9 @@ import { groupBy } from './cassandra-raw-keys.js'
 import { tidyUp } from './settled-write.js'
 
 const putSlot = 'INSERT INTO presence (tenant, salt, device, node, connected) VALUES (?, ?, ?, ?, ?)'
-const putOpen = 'INSERT INTO presence_by_boot (boot, salt, tenant, device, connected) VALUES (?, ?, ?, ?, ?)'
-const dropOpen = 'DELETE FROM presence_by_boot WHERE boot = ? AND salt = ? AND tenant = ? AND device = ?'
+const putOpen = 'INSERT INTO presence_by_boot (boot, salt, tenant, device, connection, connected) VALUES (?, ?, ?, ?, ?, ?)'
+const dropAllOpen = 'DELETE FROM presence_by_boot WHERE boot = ? AND salt = ? AND tenant = ? AND device = ?'
+const dropOpen = `${dropAllOpen} AND connection = ?`
 const putEnded = 'INSERT INTO presence (tenant, salt, device, node, ended) VALUES (?, ?, ?, ?, ?)'
 const putLost = 'INSERT INTO presence (tenant, salt, device, node, lost) VALUES (?, ?, ?, ?, ?)'
 const putHeard = 'INSERT INTO presence (tenant, salt, device, node, activity) VALUES (?, ?, ?, ?, ?)'
@@ -45,20 +46,22 @@ export class CassandraPresence implements PresenceStore {
   }
 
   async putConnected (rows: readonly Connected[]): Promise<void> {
-    await this.#writeAll(rows.flatMap(row => {
-      const { tenant, device, node, bootId } = row
+    const bodies = rows.map(row => JSON.stringify(row))
+    const open = rows.map(({ tenant, device, bootId, connection }, i): Write => {
       const salt = saltOf(device)
-      const body = JSON.stringify(row)
-      return [slotWrite(putSlot, tenant, device, node, body), { partition: `b ${bootId} ${salt}`, cql: putOpen, parameters: [bootId, salt, tenant, device, body] }]
-    }))
+      return { partition: `b ${bootId} ${salt}`, cql: putOpen, parameters: [bootId, salt, tenant, device, connection, bodies[i]] }
+    })
+    await this.#writeAll([...open, ...slotWrites(putSlot, rows, i => bodies[i])])
   }
 
-  async putDisconnected (rows: readonly SlotEnd[]): Promise<void> { await this.#writeAll(rows.flatMap(row => endWrites(putEnded, row))) }
+  async putDisconnected (rows: readonly SlotEnd[]): Promise<void> { await this.#end(putEnded, rows) }
 
-  async putLost (rows: readonly SlotEnd[]): Promise<void> { await this.#writeAll(rows.flatMap(row => endWrites(putLost, row))) }
+  async putLost (rows: readonly SlotEnd[]): Promise<void> { await this.#end(putLost, rows) }
+
+  async dropConnections (rows: readonly SlotEnd[]): Promise<void> { await this.#writeAll(rows.map(dropWrite)) }
 
   async putActivity (node: string, rows: readonly { readonly tenant: string, readonly device: string, readonly at: number }[]): Promise<void> {
-    await this.#writeAll(rows.map(({ tenant, device, at }) => slotWrite(putHeard, tenant, device, node, at)))
+    await this.#writeAll(slotWrites(putHeard, rows.map(row => ({ ...row, node })), i => rows[i].at))
   }
 
   async getPresence (tenant: string, devices: readonly string[]): Promise<readonly PresenceRow[]> {
@@ -96,7 +99,7 @@ export class CassandraPresence implements PresenceStore {
     const salt = saltOf(device)
     const rows = await this.#client.read(select, [tenant, salt, [device]])
     const boots = new Set(rows.filter(row => row.connected !== null).map(row => (JSON.parse(row.connected as string) as Connected).bootId))
-    await this.#client.writeAll([...boots].map(boot => ({ cql: dropOpen, parameters: [boot, salt, tenant, device] })))
+    await this.#client.writeAll([...boots].map(boot => ({ cql: dropAllOpen, parameters: [boot, salt, tenant, device] })))
     await this.#client.write(dropDevice, [tenant, salt, device])
   }
 
@@ -107,6 +110,14 @@ export class CassandraPresence implements PresenceStore {
     const surplus = slots.slice(presenceSlotsMax).filter(slot => slot.disconnected !== null)
     for (const { connected: { node } } of surplus) void tidyUp(this.#client.write(dropSlot, [tenant, saltOf(device), device, node])).catch(() => {})
     return { tenant, device, slots: slots.slice(0, presenceSlotsMax), activityAt }
+  }
+
+  async #end (cql: string, rows: readonly SlotEnd[]): Promise<void> {
+    const ended = slotWrites(cql, rows, i => {
+      const { node: _node, bootId: _bootId, ...end } = rows[i]
+      return JSON.stringify(end)
+    })
+    await this.#writeAll([...ended, ...rows.map(dropWrite)])
   }
 
   async #writeAll (writes: readonly Write[]): Promise<void> {
@@ -121,15 +132,20 @@ export class CassandraPresence implements PresenceStore {
   }
 }
 
-function slotWrite (cql: string, tenant: string, device: string, node: string, value: string | number): Write {
-  const salt = saltOf(device)
-  return { partition: `d ${tenant} ${salt}`, cql, parameters: [tenant, salt, device, node, value] }
+/** A write for each slot, of the last row given: within a batch all writes have one time, and of two to one slot the greater would count. */
+function slotWrites (cql: string, rows: readonly { readonly tenant: string, readonly device: string, readonly node: string }[], valueOf: (index: number) => string | number): Write[] {
+  const last = new Map<string, number>()
+  rows.forEach(({ tenant, device, node }, i) => { last.set(`${tenant} ${device} ${node}`, i) })
+  return [...last.values()].map(i => {
+    const { tenant, device, node } = rows[i]
+    const salt = saltOf(device)
+    return { partition: `d ${tenant} ${salt}`, cql, parameters: [tenant, salt, device, node, valueOf(i)] }
+  })
 }
 
-function endWrites (cql: string, { node, bootId, ...ended }: SlotEnd): Write[] {
-  const { tenant, device } = ended
+function dropWrite ({ tenant, device, bootId, connection }: SlotEnd): Write {
   const salt = saltOf(device)
-  return [slotWrite(cql, tenant, device, node, JSON.stringify(ended)), { partition: `b ${bootId} ${salt}`, cql: dropOpen, parameters: [bootId, salt, tenant, device] }]
+  return { partition: `b ${bootId} ${salt}`, cql: dropOpen, parameters: [bootId, salt, tenant, device, connection] }
 }
 
 function slotOf (row: Row): PresenceSlot | null {

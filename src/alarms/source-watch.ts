@@ -1,0 +1,191 @@
+/**
+ * Alarm rules on reported values and on presence. They come one change at a time from this process: the twin service and the presence
+ * service tell of what they have written. What was written and not evaluated when a server died is found by looking at all devices in
+ * the scope of such rules after the start, and when a rule is written.
+ *
+ * Bounded: `waitingMax` changes wait for the store; beyond, the oldest is let go and the tenant is looked over again.
+ */
+import type { Clock } from '../core/clock.js'
+import type { Log } from '../core/log.js'
+import type { Value } from '../core/reading.js'
+import { inScope, Side, sideOf } from '../core/threshold.js'
+import type { PresenceRow, PresenceStore } from '../store/presence-store.js'
+import type { RegistryStore } from '../store/registry.js'
+import type { Device } from '../tenancy/model.js'
+import type { Json, TwinChanged, Twins, TwinView } from '../twin/twin-model.js'
+import type { AlarmRule } from '../../workers/watch-protocol.js'
+import type { AlarmEngine } from './alarm-engine.js'
+import type { Edge } from './alarm-machine.js'
+import type { RuleService } from './rule-service.js'
+
+export interface PresenceChange {
+  readonly tenant: string
+  readonly device: string
+  readonly connected: boolean
+  /** µs */
+  readonly at: number
+}
+
+export interface SourceWatchOptions {
+  readonly engine: Pick<AlarmEngine, 'note'>
+  readonly rules: RuleService
+  readonly registry: Pick<RegistryStore, 'getDevice' | 'listDevices'>
+  readonly twins: Pick<Twins, 'getMany' | 'onChanged'>
+  readonly presence: Pick<PresenceStore, 'getPresence'>
+  readonly clock: Clock
+  readonly log: Log
+}
+
+interface Waiting { readonly tenant: string, readonly device: string, readonly twin: TwinView | null, readonly presence: PresenceChange | null }
+
+const waitingMax = 10_000
+const retryMs = 1000
+const page = 500
+
+export class SourceWatch {
+  readonly #options: SourceWatchOptions
+  readonly #waiting: Waiting[] = []
+  readonly #toLookOver = new Set<string>()
+  #running: Promise<void> | null = null
+  #stop: (() => void) | null = null
+  #timer: NodeJS.Timeout | null = null
+  #closing = false
+  readonly stats = { changes: 0, failures: 0, dropped: 0, lookedOver: 0 }
+
+  constructor (options: SourceWatchOptions) { this.#options = options }
+
+  /** From now on; all devices in scope are looked at once. */
+  async open (): Promise<void> {
+    this.#stop = this.#options.twins.onChanged(changed => { this.noteTwin(changed) })
+    for (const tenant of await this.#options.rules.tenants()) this.#toLookOver.add(tenant)
+    this.#timer = setInterval(() => { this.#begin() }, retryMs).unref()
+    this.#begin()
+  }
+
+  async close (): Promise<void> {
+    this.#closing = true
+    this.#stop?.()
+    if (this.#timer !== null) clearInterval(this.#timer)
+    await this.#running
+  }
+
+  /** Rules of the tenant were written: its devices are looked over. */
+  ruleChanged (tenant: string): void {
+    this.#toLookOver.add(tenant)
+    this.#begin()
+  }
+
+  noteTwin ({ id, reported, tags, twin }: TwinChanged): void {
+    if (id.name !== '' || !(reported || tags)) return
+    this.#add({ tenant: id.tenant, device: id.device, twin, presence: null })
+  }
+
+  notePresence (change: PresenceChange): void {
+    this.#add({ tenant: change.tenant, device: change.device, twin: null, presence: change })
+  }
+
+  #add (waiting: Waiting): void {
+    if (this.#waiting.length >= waitingMax) {
+      const [first] = this.#waiting.splice(0, 1)
+      this.stats.dropped++
+      this.#toLookOver.add(first.tenant)
+    }
+    this.#waiting.push(waiting)
+    this.#begin()
+  }
+
+  #begin (): void {
+    if (this.#closing || (this.#waiting.length === 0 && this.#toLookOver.size === 0)) return
+    this.#running ??= this.#run().catch((error: Error) => {
+      this.stats.failures++
+      this.#options.log.debug({ error: error.message }, 'reported values and presence are looked at again for alarms')
+    }).finally(() => { this.#running = null })
+  }
+
+  async #run (): Promise<void> {
+    while (this.#waiting.length > 0 && !this.#closing) {
+      await this.#look(this.#waiting[0])
+      this.#waiting.shift()
+      this.stats.changes++
+    }
+    for (const tenant of [...this.#toLookOver]) {
+      await this.#lookOver(tenant)
+      this.#toLookOver.delete(tenant)
+      this.stats.lookedOver++
+    }
+  }
+
+  async #rulesOf (tenant: string, kind: 'reported' | 'presence'): Promise<readonly AlarmRule[]> {
+    return (await this.#options.rules.all(tenant)).filter(({ enabled, source }) => enabled && kind in source)
+  }
+
+  async #look ({ tenant, device, twin, presence }: Waiting): Promise<void> {
+    const rules = await this.#rulesOf(tenant, twin === null ? 'presence' : 'reported')
+    if (rules.length === 0) return
+    const known = await this.#options.registry.getDevice(tenant, device)
+    if (known === null) return
+    for (const rule of rules) {
+      const edge = twin !== null ? reportedEdge(rule, twin) : presence !== null ? presenceEdge(rule, presence) : null
+      await this.#note(rule, twin === null ? known : { ...known, tags: twin.tags }, edge)
+    }
+  }
+
+  async #note (rule: AlarmRule, device: Device, edge: Edge | null): Promise<void> {
+    if (edge !== null && inScope(rule.scope, device)) await this.#options.engine.note(device.tenant, rule, device.id, [edge], Math.max(edge.ts, this.#options.clock.nowUs()))
+  }
+
+  async #lookOver (tenant: string): Promise<void> {
+    const { registry, twins, presence } = this.#options
+    const reported = await this.#rulesOf(tenant, 'reported')
+    const ofPresence = await this.#rulesOf(tenant, 'presence')
+    if (reported.length === 0 && ofPresence.length === 0) return
+    let cursor: string | null = null
+    do {
+      const found: Awaited<ReturnType<RegistryStore['listDevices']>> = await registry.listDevices(tenant, cursor, page)
+      const ids = found.items.map(({ id }) => id)
+      const views = reported.length === 0 ? [] : await twins.getMany(ids.map(device => ({ tenant, device, name: '' })))
+      const rows = ofPresence.length === 0 ? [] : await presence.getPresence(tenant, ids)
+      for (const [at, device] of found.items.entries()) {
+        if (this.#closing) return
+        const view = views[at] ?? null
+        if (view !== null) for (const rule of reported) await this.#note(rule, device, reportedEdge(rule, view))
+        const change = rows[at] === undefined ? null : changeOf(rows[at])
+        if (change !== null) for (const rule of ofPresence) await this.#note(rule, device, presenceEdge(rule, change))
+      }
+      cursor = found.next
+    } while (cursor !== null)
+  }
+}
+
+/** null: it was never connected. */
+export function changeOf ({ tenant, device, slots }: PresenceRow): PresenceChange | null {
+  if (slots.length === 0) return null
+  const open = slots.filter(({ disconnected }) => disconnected === null)
+  const times = open.length > 0 ? open.map(({ connected }) => connected.at) : slots.map(({ disconnected, connected }) => disconnected?.at ?? connected.at)
+  return { tenant, device, connected: open.length > 0, at: Math.max(...times) }
+}
+
+function presenceEdge ({ condition }: AlarmRule, { connected, at }: PresenceChange): Edge | null {
+  const value = connected ? 'connected' : 'disconnected'
+  const side = condition === null ? null : sideOf(condition, value)
+  return side === null ? null : { ts: at, side, value }
+}
+
+/** What is not there raises nothing: it is clear. By accept stamp, which never runs backwards as a device's own times do. */
+function reportedEdge ({ source, condition }: AlarmRule, twin: TwinView): Edge | null {
+  if (!('reported' in source) || condition === null) return null
+  const value = leafAt(twin.reported, source.reported)
+  if (value === null) return { ts: twin.updatedAt, side: Side.clear, value: '' }
+  const side = sideOf(condition, value)
+  return side === null ? null : { ts: twin.metadata.reported[source.reported]?.stamp ?? twin.updatedAt, side, value }
+}
+
+/** The value at a dotted path (a dot in a key is escaped by a backslash); null where none is, or no plain one. */
+export function leafAt (state: Json, path: string): Value | null {
+  let at: Json | undefined = state
+  for (const part of path.match(/(?:\\.|[^.\\])+/g) ?? []) {
+    const name = part.replaceAll(/\\(.)/g, '$1')
+    at = typeof at === 'object' && at !== null && !Array.isArray(at) && Object.hasOwn(at, name) ? (at as Readonly<Record<string, Json>>)[name] : undefined
+  }
+  return typeof at === 'number' || typeof at === 'boolean' || typeof at === 'string' ? at : null
+}
