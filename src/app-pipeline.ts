@@ -6,6 +6,7 @@ import { segmentBytesMax } from './core/limits.js'
 import type { Log } from './core/log.js'
 import { openAnalyticsService, type OpenedService } from './app-analytics.js'
 import { PendingStamps } from './core/pending-stamps.js'
+import type { PackingPool } from './alarms/alarm-tap.js'
 import type { Config } from './config.js'
 import type { IdempotencyKeys } from './edge/http/idempotency-keys.js'
 import type { Pressure } from './gate/pressure.js'
@@ -39,6 +40,10 @@ export interface PipelineParts {
   readonly deadLetters: DeadLetterKeeper
   readonly idempotency: IdempotencyKeys
   readonly live: LiveHub
+  /** Evaluates alarm rules on what is packed. */
+  readonly alarms: { on (pool: PackingPool): PackingPool }
+  /** Holds the journal back until what devices said is applied. */
+  readonly applier: { readonly appliedTo: number, flushed (position: number): Promise<void> }
   /** Held (key `merge`) while entries of the outbox's stream `merge` are written. */
   readonly outboxLane: KeyedLock
   /** How long workers may remember tenants, plans and erasures, milliseconds. */
@@ -74,7 +79,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
   const { clock, log, store, journal, spec, pressure, lifecycle, deadLetters, idempotency, leaseMs, outboxLane } = parts
   const pool = new PackPool({ store: spec, threads: config.packThreads, leaseMs })
   await lifecycle.open({ name: 'pack threads', close: async () => { await pool.close() } })
-  const tapped = parts.live.on(pool)
+  const tapped = parts.alarms.on(parts.live.on(pool))
   const planKeeper = new PlanKeeper({ plans: store, clock, log, devicesMax: 10_000, measureMs: 10_000 })
   const merger = new SlabMerger({
     journalId: journal.journalId,
@@ -132,7 +137,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
   // Before the packer packs anything: what it packed in earlier runs tells whether analytics was there then.
   const analytics = await openAnalyticsService(config, { clock, log, lifecycle, watched: parts.watched, store, spec, journal, sealStamps, packer, leaseMs })
   const keeper = new JournalKeeper({
-    journal, cursors: store, packer, clock, log, flush: async () => { await store.raw.flush() }, flushIntervalMs: 30_000, keepMs: config.journalKeepMs, flushBytes: segmentBytesMax * 4
+    journal, cursors: store, packer, applier: parts.applier, clock, log, flush: async () => { await store.raw.flush() }, flushIntervalMs: 30_000, keepMs: config.journalKeepMs, flushBytes: segmentBytesMax * 4
   })
   const pressureControl = new PressureControl({ journal, packer, pressure, lagMsMax: config.lagMsMax, backlogBytesMin: 16 * 1024 * 1024, intervalMs: 10 })
   const hotFollower = store.hot === null ? null : new HotFollower({ journal, packer, pool: tapped, log })

@@ -9,6 +9,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { openPipeline, type PipelineParts } from './app-pipeline.js'
+import { followDevices, openTwins } from './app-twins.js'
 import type { Config } from './config.js'
 import type { Clock } from './core/clock.js'
 import { KeyedLock } from './core/keyed-lock.js'
@@ -87,10 +88,6 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   })
   await lifecycle.open({ name: 'journal', close: async () => { await journal.close() } })
   const cluster = await joinCluster(config, { spec, clock, log, journal, lifecycle, watched })
-  const replicated = config.ack === 'replicated' ? new ReplicatedJournal({ journal }) : null
-  // What the edges append to: with `ack: replicated` it answers only when the record is in Cassandra as well.
-  const inlet = replicated ?? journal
-
   const tenants = new TenantCache(store, { leaseMs, cachedMax: 10_000, clock })
   const authenticator = new Authenticator(store, { leaseMs, cachedMax: 200_000 })
   const pressure = new Pressure()
@@ -100,9 +97,15 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   await lifecycle.open({ name: 'dead letters', open: async () => { await deadLetters.start() }, close: async () => { await deadLetters.close() } })
   const live = new LiveHub({ clock, log })
   const outboxLane = new KeyedLock()
+  const changes = new KeyedLock()
+  const devices = await openTwins(config, { clock, log, lifecycle, watched, store, spec, journal, membership: cluster?.membership ?? null, node: cluster?.sealers ?? null, pressure, deadLetters, changes })
+  const replicated = config.ack === 'replicated' ? new ReplicatedJournal({ journal: devices.journal }) : null
+  // What the edges append to: with `ack: replicated` it answers only when the record is in Cassandra as well.
+  const inlet = replicated ?? devices.journal
   const pipeline = await openPipeline(config, {
-    clock, log, outboxLane, live, store, journal, spec, watched, pressure, lifecycle, deadLetters, idempotency, leaseMs, sealers: cluster?.sealers ?? null, onCursor: position => { replicated?.packedUpTo(position) }
+    clock, log, outboxLane, live, store, journal, spec, watched, pressure, lifecycle, deadLetters, idempotency, leaseMs, alarms: devices.alarmEngine, applier: devices.applier, sealers: cluster?.sealers ?? null, onCursor: position => { replicated?.packedUpTo(position) }
   })
+  await followDevices(devices, { lifecycle, store, clock, log })
   const analytics = pipeline.analytics?.service ?? null
   const fleet = pipeline.analytics === null ? null : openFleet({
     connection: pipeline.analytics.store.connection, sqlDirectory: join(config.dataDirectory, 'sql'), sql: config.sql, clock, ready: async () => { await pipeline.analytics?.service.ready() }
@@ -146,6 +149,10 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     persistence: broker.persistence,
     ...(broker.messaging === null ? {} : { messaging: broker.messaging }),
     live,
+    sessions: [devices.delivery, devices.commands.sessions],
+    questions: devices.questions,
+    presence: devices.presence,
+    bell: devices.bell,
     clock,
     log,
     connectionsMax: config.connectionsMax,
@@ -155,7 +162,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   })
   const connections = {
     accept: (stream: Duplex, request: IncomingMessage) => { mqtt.accept(stream, request) },
-    disconnect: (wanted: (principal: Principal) => boolean) => mqtt.disconnect(wanted) + live.disconnect(wanted)
+    disconnect: (wanted: (principal: Principal) => boolean) => mqtt.disconnect(wanted) + live.disconnect(wanted) + devices.events.disconnect(wanted)
   }
   const revocations = cluster === null ? null : new Revocations({ revocations: cluster.revocations, authenticator, tenants, connections, log })
   if (revocations !== null) await lifecycle.open({ name: 'revocations', open: async () => { revocations.open() }, close: async () => { await revocations.close() } })
@@ -186,6 +193,14 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     dependencies,
     metrics,
     idempotency,
+    changes,
+    twins: devices.twins,
+    commands: devices.commands,
+    presence: devices.presence,
+    inlet: devices.inlet,
+    events: devices.events,
+    models: { service: devices.models, twins: devices.twins },
+    alarms: devices.alarms,
     ...(cluster === null ? {} : { nodes: cluster.membership, announce: revocation => { revocations?.announce(revocation) } }),
     ...(analytics === null ? {} : { analytics }),
     ...(fleet === null ? {} : { fleet: fleet.fleet, sql: fleet.sql }),
@@ -194,6 +209,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   })
   addHttpMetrics(metrics, http)
   // Closed first of all: what waits for Cassandra is not acknowledged any more, and its senders send it again.
+  devices.publisher.publish = async (tenant, topic, payload) => { await mqtt.publish(tenant, topic, payload, { qos: 1, retain: false }) }
   await lifecycle.open({ name: 'mqtt', open: async () => { await mqtt.open() }, close: async () => { await mqtt.close() } })
   await lifecycle.open({ name: 'http', open: async () => { await http.open() }, close: async () => { await http.close() } })
   const shownHost = config.host === '0.0.0.0' || config.host === '::' ? 'localhost' : config.host

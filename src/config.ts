@@ -2,6 +2,7 @@
  * Configuration: environment variables into one frozen, validated object. A wrong value stops the start with a line that
  * names the variable and what it accepts. docs/CONFIGURATION.md lists the same table; a test compares them.
  */
+import { isIP } from 'node:net'
 import { availableParallelism } from 'node:os'
 
 interface Setting<T> {
@@ -84,6 +85,23 @@ function replicas (variable: string, fallback: string, meaning: string): Setting
   }
 }
 
+function ranges (variable: string, meaning: string): Setting<readonly string[]> {
+  return {
+    variable,
+    meaning,
+    fallback: '',
+    parse: value => {
+      const items = value === '' ? [] : value.split(',').map(item => item.trim())
+      for (const item of items) {
+        const [address, bits = '', ...more] = item.split('/')
+        const family = isIP(address)
+        if (family === 0 || more.length > 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128)) throw new ConfigError(`${variable}='${value}': must be address ranges, commas between, as in 10.1.0.0/16`)
+      }
+      return items
+    }
+  }
+}
+
 const threadsDefault = Math.max(1, Math.min(8, availableParallelism() - 1))
 
 export const settings = {
@@ -115,6 +133,10 @@ export const settings = {
   sealAfterMs: integer('TWINFOLD_SEAL_AFTER_MS', 20_000, [50, 60_000], 'How long late readings are gathered before their bucket is sealed again'),
   sealLagAlertS: integer('TWINFOLD_SEAL_LAG_ALERT_S', 300, [10, 86_400], 'Age of the oldest overdue seal from which the log says that sealing is behind'),
   staleAfterS: integer('TWINFOLD_STALE_AFTER_S', 900, [10, 31_536_000], 'A device that was heard of before, but not for longer than this, is stale'),
+  twinHistoryDays: integer('TWINFOLD_TWIN_HISTORY_DAYS', 90, [1, 36_500], 'Days that changes of twins are kept'),
+  commandsPendingMax: integer('TWINFOLD_COMMANDS_PENDING_MAX', 100, [1, 1000], 'Commands of one device that may be pending; one more gets 409'),
+  webhookPrivate: oneOf('TWINFOLD_WEBHOOK_PRIVATE', 'refuse', ['refuse', 'allow'], 'Webhooks to private, loopback and link-local addresses'),
+  webhookAllow: ranges('TWINFOLD_WEBHOOK_ALLOW', 'Address ranges that webhooks may reach though they are private, commas between, as in 10.1.0.0/16'),
   nodeName: text('TWINFOLD_NODE', '', 'Name of this node in logs and metrics; the host name unless given'),
   ack: oneOf('TWINFOLD_ACK', 'journal', ['journal', 'replicated'], 'When telemetry is acknowledged: in the synced journal of this node, or in Cassandra as well (cluster only)'),
   cassandra: list('TWINFOLD_CASSANDRA', '127.0.0.1:9042', 'Cassandra nodes to begin with: host or host:port, commas between'),

@@ -2,9 +2,8 @@
  * Sections `embedded` and `cluster` of the twin bench: reported updates over MQTT, desired updates over HTTP until the delta is at the
  * device, commands until the answer is back at the operator. Every change is counted by the twins' versions afterwards.
  */
-import { once } from 'node:events'
 import { Agent, request } from 'node:http'
-import { connect, type MqttClient } from 'mqtt'
+import { connectAsync, type MqttClient } from 'mqtt'
 import type { BenchContext, Row } from './bench-context.js'
 import { paced } from './paced.js'
 import { cpuMs } from './process-meter.js'
@@ -97,14 +96,13 @@ async function connectDevices (world: QueryWorld, ids: readonly string[]): Promi
 }
 
 async function connectDevice (world: QueryWorld, id: string): Promise<Device> {
-  const client = connect(`mqtt://127.0.0.1:${world.server.mqttPort}`, { clientId: id, username: await world.api.createDevice(id), clean: true, reconnectPeriod: 0 })
+  const client = await connectAsync(`mqtt://127.0.0.1:${world.server.mqttPort}`, { clientId: id, username: await world.api.createDevice(id), clean: true, reconnectPeriod: 0 })
   const device: Device = { id, client, deltas: new Deltas() }
   client.on('message', (topic, payload) => {
     const command = /\/commands\/([^/]+)\/request\/([^/]+)$/.exec(topic)
     if (command !== null) client.publish(`devices/${id}/commands/${command[1]}/response/${command[2]}`, '{"status":"succeeded","payload":{"done":true}}', { qos: 1 })
     else if (topic.endsWith('/twin/delta')) device.deltas.note((JSON.parse(payload.toString()) as { desiredVersion: number }).desiredVersion)
   })
-  await once(client, 'connect')
   await client.subscribeAsync([`devices/${id}/twin/delta`, `devices/${id}/commands/+/request/+`], { qos: 1 })
   return device
 }

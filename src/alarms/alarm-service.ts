@@ -111,6 +111,15 @@ export class AlarmService {
     return alarm ?? null
   }
 
+  /** The device was deleted: its alarms are over. */
+  async deviceDeleted (tenant: string, device: string): Promise<void> {
+    const { rules, engine } = this.#options
+    await inParallel(await rules.all(tenant), async ({ id }) => {
+      const pair = await engine.pairFor(tenant, id, device)
+      if (pair !== null) await engine.writer.end(pair, 'device_deleted')
+    })
+  }
+
   /** null: there is no such alarm. One that is acknowledged stays as it is. */
   async acknowledge (tenant: string, id: string, by: string, comment: string): Promise<AlarmDocument | null> {
     const { rule, device } = partsOf(id)

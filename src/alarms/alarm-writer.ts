@@ -13,7 +13,7 @@ import type { DocumentStore } from '../store/document-store.js'
 import type { EventLog } from '../store/event-log.js'
 import { alarmId, cleared, emptyAlarm, mustWrite, raised, type AlarmDocument, type ClearReason, type StoredAlarm } from './alarm-document.js'
 import { afterManualClear, type Advanced, type AlarmStep, type Track } from './alarm-machine.js'
-import { adopt, type Pair } from './pair.js'
+import { adopt, type Pair, type RuleState } from './pair.js'
 
 /** Active alarms of one tenant; one more is not raised, and counted. */
 export const activeAlarmsMax = 100_000
@@ -74,9 +74,17 @@ export class AlarmWriter {
     if (stored !== null && stored.document.untold.some(({ sequence }) => (sequence?.number ?? 0) > pair.told)) this.#untold.add(pair)
   }
 
-  #count ({ tenant, ...pair }: Pair, before: boolean): void {
-    const now = isActive({ tenant, ...pair })
-    if (now !== before) this.#active.set(tenant, this.activeOf(tenant) + (now ? 1 : -1))
+  /** Alarms of the rule count no more: it is over. */
+  uncount (state: RuleState): void {
+    state.counted = false
+    let active = 0
+    for (const pair of state.pairs.values()) if (isActive(pair)) active++
+    this.#active.set(state.tenant, this.activeOf(state.tenant) - active)
+  }
+
+  #count (pair: Pair, before: boolean): void {
+    const now = isActive(pair)
+    if (now !== before && pair.state.counted) this.#active.set(pair.tenant, this.activeOf(pair.tenant) + (now ? 1 : -1))
   }
 
   /** Does it at once where nothing is to be written, as nearly always; false: `advance` must. */

@@ -24,6 +24,8 @@ export interface RuleState {
   /** Monotonic; when its documents were read last. */
   loadedMs: number
   loading: Promise<void> | null
+  /** Its active alarms count. Not where the rule is known from an old alarm only, or not in force any more. */
+  counted: boolean
   /** Another version of the rule is in force: nothing is written in its name any more. */
   over: boolean
 }
@@ -31,7 +33,7 @@ export interface RuleState {
 export function newRuleState (tenant: string, rule: AlarmRule): RuleState {
   // A source that is silent since `ts` counts from one µs later: the point itself still came.
   const durationUs = rule.noData === null ? rule.durationSeconds * 1e6 : rule.noData.seconds * 1e6 - 1
-  return { tenant, rule, durationUs, pairs: new Map(), loadedMs: -Infinity, loading: null, over: false }
+  return { tenant, rule, durationUs, pairs: new Map(), loadedMs: -Infinity, loading: null, counted: true, over: false }
 }
 
 export function newPair (state: RuleState, device: string): Pair {

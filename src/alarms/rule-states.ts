@@ -96,6 +96,7 @@ export class RuleStates {
   #end (state: RuleState): void {
     state.over = true
     this.pairs -= state.pairs.size
+    this.#options.writer.uncount(state)
   }
 
   /** Tenants that have rules or alarms; none where they were asked for just now. */
@@ -191,7 +192,9 @@ function storedOf ({ body, revision }: StoredDocument): StoredAlarm {
 
 /** Of a version of a rule that is only known from an alarm. */
 function pastState (tenant: string, { rule, ruleStamp, name, severity, message }: AlarmDocument): RuleState {
-  return newRuleState(tenant, {
+  const state = newRuleState(tenant, {
     id: rule, name, severity, message, enabled: true, scope: null, source: { metric: '' }, condition: null, durationSeconds: 0, noData: null, stamp: ruleStamp
   })
+  state.counted = false
+  return state
 }

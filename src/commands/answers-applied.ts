@@ -14,6 +14,7 @@ export async function answersApplied (journal: Pick<Journal, 'appendedEnd' | 'du
   const mark = journal.appendedEnd
   const untilMs = clock.monotonicMs() + durableMsMax
   while (passedTo() < (clock.monotonicMs() > untilMs ? Math.min(mark, journal.durableEnd) : mark) && !closing()) {
-    await new Promise(resolve => { setTimeout(resolve, lookEveryMs) })
+    // Keeps no process alive that has closed everything else.
+    await new Promise(resolve => { setTimeout(resolve, lookEveryMs).unref() })
   }
 }

@@ -4,6 +4,7 @@
  * `sequence` and `sequencetype` are the documented extension of that name: numbers of one device's twin (or of one command book) grow
  * by one. `tenant` is an extension of ours.
  */
+import { isoTime } from '../core/iso-time.js'
 import type { OutEvent } from '../store/event-log.js'
 
 export const typePrefix = 'io.twinfold.'
@@ -25,20 +26,13 @@ export interface CloudContext {
 export const singleMediaType = 'application/cloudevents+json; charset=utf-8'
 export const batchMediaType = 'application/cloudevents-batch+json; charset=utf-8'
 
-/** RFC 3339 with microseconds, where there are any. */
-export function eventTime (us: number): string {
-  const micros = us % 1000
-  const iso = new Date(Math.floor(us / 1000)).toISOString()
-  return micros === 0 ? iso : `${iso.slice(0, -1)}${String(micros).padStart(3, '0')}Z`
-}
-
 export function cloudContext ({ id, tenant, device, type, stamp, sequence }: OutEvent): CloudContext {
   return {
     specversion: '1.0',
     id,
     source: device === '' ? `/tenants/${tenant}` : `/tenants/${tenant}/devices/${device}`,
     type: typePrefix + type,
-    time: eventTime(stamp),
+    time: isoTime(stamp),
     ...(device === '' ? {} : { subject: device }),
     datacontenttype: 'application/json',
     tenant,

@@ -3,8 +3,8 @@
  * most the last second's events (never the letters); while the log does not answer, the counts wait and grow.
  */
 import type { Clock } from '../core/clock.js'
+import { isoTime } from '../core/iso-time.js'
 import type { Log } from '../core/log.js'
-import { eventTime } from './cloud-event.js'
 import type { EventLog, OutEvent } from '../store/event-log.js'
 
 export interface DeadLetterEventsOptions {
@@ -68,7 +68,7 @@ export class DeadLetterEvents {
     if (this.#telling.length === 0) {
       const stamp = clock.nowUs()
       this.#telling = [...this.#counts.values()].map(({ tenant, reason, count, firstUs }) => ({
-        id: `deadletter/${owner}/${++this.#number}`, tenant, device: '', type: 'deadletter.added' as const, stamp, data: JSON.stringify({ reason, count, since: eventTime(firstUs) })
+        id: `deadletter/${owner}/${++this.#number}`, tenant, device: '', type: 'deadletter.added' as const, stamp, data: JSON.stringify({ reason, count, since: isoTime(firstUs) })
       }))
       this.#counts = new Map()
     }

@@ -112,7 +112,8 @@ export class EventStreamReader {
       const parts: string[] = []
       for (const { event } of page.events) {
         if (event.tenant !== this.tenant || event.stamp < fromUs || !await wants(event)) continue
-        parts.push(`event: ${event.type}\ndata: ${cloudEventJson(event)}\n`)
+        // Line breaks in JSON stand between its tokens only; in a stream they would end the data.
+        parts.push(`event: ${event.type}\ndata: ${cloudEventJson(event).replace(/[\r\n]+/g, ' ')}\n`)
       }
       if (this.#ended) return
       if (page.position > (positions.get(lane) as string)) positions.set(lane, page.position)

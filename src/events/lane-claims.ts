@@ -20,9 +20,16 @@ export interface LaneClaimsOptions {
   readonly leaseMs: number
 }
 
+/** The hash of short, similar texts, its bits mixed (the finaliser of MurmurHash3): else one node would win most lanes. */
+function weight (name: string, lane: number): number {
+  let hash = hash32(`${name}\0${lane}`)
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return (hash ^ (hash >>> 16)) >>> 0
+}
+
 /** The lanes of a node among all live ones. Pure. */
 export function lanesOf (node: string, live: readonly string[]): number[] {
-  const weight = (name: string, lane: number): number => hash32(`${lane}\0${hash32(`${name}\0${lane}`)}`)
   const others = live.filter(other => other !== node)
   return Array.from({ length: eventLanes }, (_, lane) => lane).filter(lane => {
     const own = weight(node, lane)

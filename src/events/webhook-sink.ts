@@ -1,8 +1,9 @@
 /** A webhook as a sink: what goes into one POST, signed, and what its answer means. */
 import { createHash } from 'node:crypto'
 import type { Clock } from '../core/clock.js'
+import { isoTime } from '../core/iso-time.js'
 import type { OutEvent } from '../store/event-log.js'
-import { batchMediaType, cloudEventHeaders, cloudEventJson, eventTime, singleMediaType, typePrefix } from './cloud-event.js'
+import { batchMediaType, cloudEventHeaders, cloudEventJson, singleMediaType, typePrefix } from './cloud-event.js'
 import { chooses, parseEventFilter, type DeviceFacts, type EventChoice } from './device-facts.js'
 import { chosenTypes, eventTypes } from './event-types.js'
 import type { HttpSender } from './http-sender.js'
@@ -117,7 +118,7 @@ export interface TestResult {
 /** Sends an event of type `io.twinfold.webhook.test` now, past everything that waits. */
 export async function sendTest (tenant: string, webhook: Webhook, testId: string, { sender, clock }: WebhookSinkOptions): Promise<TestResult> {
   const event = JSON.stringify({
-    specversion: '1.0', id: testId, source: `/tenants/${tenant}`, type: `${typePrefix}webhook.test`, time: eventTime(clock.nowUs()), datacontenttype: 'application/json', tenant, data: { webhook: webhook.id }
+    specversion: '1.0', id: testId, source: `/tenants/${tenant}`, type: `${typePrefix}webhook.test`, time: isoTime(clock.nowUs()), datacontenttype: 'application/json', tenant, data: { webhook: webhook.id }
   })
   const batched = webhook.maxBatch > 1
   const startMs = clock.monotonicMs()

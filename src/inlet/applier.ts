@@ -31,6 +31,8 @@ export interface ApplierOptions {
   readonly deadLetters: { add(letters: readonly DeadLetter[]): Promise<void> }
   readonly clock: Clock
   readonly log: Log
+  /** Told after every batch of the position up to which everything is applied. */
+  readonly onApplied?: (position: number) => void
   readonly waitingBytesMax?: number
   readonly waitingMax?: number
   readonly lagMsMax?: number
@@ -216,6 +218,7 @@ export class Applier {
       this.#queuedBytes -= record.body.length + overheadBytes
       this.#queuedMessages -= record.messages
     }
+    this.#options.onApplied?.(this.passedTo)
   }
 
   #addItems (record: InletRecord, items: BatchItem[]): void {

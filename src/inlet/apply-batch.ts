@@ -1,8 +1,8 @@
 /**
  * One batch of messages to their handlers and to the end: applied, or refused and in the dead letters (INVARIANTS 9). A device's messages
  * are handled in their order, whichever handlers they are for; those of different devices side by side. While a store is away a batch
- * is tried again for as long as it takes; a message that a handler fails on otherwise is tried `attemptsMax` times, then refused, so
- * that it holds up nobody else's.
+ * is tried again for as long as it takes. Where a handler fails otherwise, the batch is tried `attemptsMax` times, then in halves, down
+ * to the message that it fails on: that is refused, so that it holds up nobody else's.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { TwinfoldError } from '../core/errors.js'
@@ -91,13 +91,13 @@ export class ApplyBatch {
     if (error !== null) log.error({ tenant: key.tenant, device: key.device, error: error.message }, 'a change could not be told again')
   }
 
-  async #handle (handler: MessageHandler | null, messages: readonly DeviceMessage[]): Promise<void> {
+  async #handle (handler: MessageHandler | null, messages: readonly DeviceMessage[], attempts = attemptsMax): Promise<void> {
     if (handler === null) return await this.#settle(messages, messages.map(({ path }) => ({ kind: 'refused', code: 'not_found', detail: `nothing here takes '${path}'` })))
     let outcomes: readonly MessageOutcome[] = []
     const error = await this.#attempts(async () => {
       outcomes = await handler.apply(messages)
       if (outcomes.length !== messages.length) throw new Error(`${outcomes.length} outcomes for ${messages.length} messages`)
-    })
+    }, attempts)
     if (error === null) return await this.#settle(messages, outcomes)
     if (messages.length === 1) {
       this.#options.stats.poisoned++
@@ -106,8 +106,8 @@ export class ApplyBatch {
     }
     // One of them is at fault, or few: halves, so that the others do not pay with an attempt each.
     const half = messages.length >>> 1
-    await this.#handle(handler, messages.slice(0, half))
-    await this.#handle(handler, messages.slice(half))
+    await this.#handle(handler, messages.slice(0, half), 1)
+    await this.#handle(handler, messages.slice(half), 1)
   }
 
   async #settle (messages: readonly DeviceMessage[], outcomes: readonly MessageOutcome[]): Promise<void> {
@@ -125,19 +125,19 @@ export class ApplyBatch {
     for (const [i, outcome] of outcomes.entries()) tell(messages[i], outcome)
   }
 
-  /** Runs until it succeeds, as long as a store is away; null then. Else the error of the last of `attemptsMax` attempts. */
-  async #attempts (action: () => Promise<void>): Promise<Error | null> {
-    const [first, most] = this.#options.pauseMs ?? [20, 2000]
+  /** Runs until it succeeds, as long as a store is away; null then. Else the error of the last attempt. */
+  async #attempts (action: () => Promise<void>, most = attemptsMax): Promise<Error | null> {
+    const [first, longest] = this.#options.pauseMs ?? [20, 2000]
     let failing = false
     try {
-      for (let faults = 0, pauseMs = first; ; pauseMs = Math.min(most, pauseMs * 2)) {
+      for (let faults = 0, pauseMs = first; ; pauseMs = Math.min(longest, pauseMs * 2)) {
         try {
           await action()
           return null
         } catch (thrown) {
           const error = thrown as Error
           const away = error instanceof TwinfoldError && error.code === 'store_unavailable'
-          if (!away && ++faults >= attemptsMax) return error
+          if (!away && ++faults >= most) return error
           if (away && !failing) {
             failing = true
             this.#failing++

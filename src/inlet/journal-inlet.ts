@@ -1,6 +1,7 @@
 /**
  * `DeviceInlet` on the journal: what a device says over HTTP takes the same way as over MQTT. Bounded: `waitingMax` requests wait to be
- * applied; one more is refused with `throttled`, and so are all while the gate slows senders.
+ * applied; one more is refused with `throttled`, and so are all while the gate slows senders. With `ack: replicated` durable means applied:
+ * what is not after `unconfirmedMsMax` is answered with `journal_unavailable`, and may be applied yet.
  */
 import { TwinfoldError } from '../core/errors.js'
 import type { Pressure } from '../gate/pressure.js'
@@ -17,6 +18,8 @@ export interface JournalInletOptions {
   readonly pressure?: Pick<Pressure, 'level'>
   readonly waitingMax?: number
 }
+
+const unconfirmedMsMax = 30_000
 
 export class JournalInlet implements DeviceInlet {
   readonly #options: JournalInletOptions
@@ -50,7 +53,8 @@ export class JournalInlet implements DeviceInlet {
         stop = applier.whenApplied(journal.appendedEnd - recordHeaderBytes - identity.length - body.length, resolve)
         timer = setTimeout(() => {
           waited = true
-          if (durable) resolve(null)
+          if (durable) return resolve(null)
+          timer = setTimeout(() => { reject(new TwinfoldError('journal_unavailable', 'it is not confirmed yet, and may be applied later', { retryAfterMs: 5000 })) }, unconfirmedMsMax)
         }, waitMs)
       })
     } finally {

@@ -36,7 +36,7 @@ export interface EntityEvent {
   readonly body: string
 }
 
-/** Rows beside the state in the same partition; null takes one away. In order of id. */
+/** Rows beside the state in the same partition; null takes one away. In order of id: printable ASCII, at most 256 characters. */
 export interface EntityItem {
   readonly id: string
   readonly body: string
@@ -72,7 +72,8 @@ export interface EntityStore {
    * Each is committed where the entity is still at `expected`; false where another writer was first (nothing of it is written then).
    * At most one commit for a key in one call. Survives SIGKILL when it resolves.
    * @param sync on stable storage too (what no journal holds)
-   * @throws TwinfoldError `store_unavailable`: whether it was committed is not known; read the entity before the next try
+   * @throws TwinfoldError `store_unavailable`: whether it was committed is not known; read the entity before the next try. Where it was, its
+   *   outbox may not have been told: tell it (`appendEvents`) before the next commit. The same goes for all commits of the call.
    */
   commitEntities(commits: readonly EntityCommit[], sync: boolean): Promise<readonly boolean[]>
   /** Events with a version in [from, to], ascending, at most `limit`. Those older than the kept history are missing. */

@@ -29,6 +29,8 @@ export interface OutEvent {
 /** Events are spread over so many lanes by tenant and device. */
 export const eventLanes = 16
 export const eventsKeptUs = 7 * 24 * 3600 * 1e6
+/** One read stops behind so much. */
+export const eventsReadBytesMax = 4 * 1024 * 1024
 
 export interface LoggedEvent {
   /** Sorts as text; opaque. */
@@ -37,22 +39,26 @@ export interface LoggedEvent {
 }
 
 export interface EventLog {
-  /** Survives SIGKILL when it resolves. Events of one lane are read in the order of the calls. */
+  /** Survives SIGKILL when it resolves. Events of one lane are read in the order of this process's calls, whether it waited for them or not. */
   appendEvents(events: readonly OutEvent[]): Promise<void>
   /**
-   * Events of the lane after the position ('' for the oldest kept), ascending, at most `limit`, and the position to go on from, which
-   * moves on where there are none too. What was appended before is there at once (embedded), or after `settleMs` (cluster).
+   * Events of the lane after the position ('' for the oldest kept), ascending, at most `limit` and about `eventsReadBytesMax`, and the
+   * position to go on from, which moves on where there are none too: few events, or none, do not mean that it was the end.
+   * What was appended before is there at once (embedded), or after `settleMs` (cluster). Events of one sequence that two nodes told of in
+   * another order stand in the order of their numbers; an event's own position is always one from which nothing behind it here is missed.
+   * A number that was seen already is a repeat, whatever came between.
+   * @throws TwinfoldError `invalid_field` for what is no position
    */
   readEvents(lane: number, after: string, limit: number): Promise<{ readonly events: readonly LoggedEvent[], readonly position: string }>
   /** The position after everything that can be read now: where a new reader begins that wants no past. */
   endOfEvents(lane: number): Promise<string>
-  /** The position before the first event at or after the stamp. */
+  /** A position before the first event at or after the stamp; up to six seconds of earlier events may lie behind it too. */
   positionAt(lane: number, stampUs: number): string
   /** How long an appended event may take until every reader sees it, ms. */
   readonly settleMs: number
   /** Takes away what is older than `eventsKeptUs`; called now and then by one node. */
   trimEvents(nowUs: number): Promise<void>
-  /** Told in this process of lanes that were appended to; for readers that wait. Returns how to stop. */
+  /** Told of lanes that this process appended to, when it can be read; for readers that wait. Returns how to stop. */
   onAppended(listener: (lanes: ReadonlySet<number>) => void): () => void
 }
 

@@ -104,6 +104,7 @@ interface Teardown { teardown(undo: () => unknown): unknown }
 /** @param store opened by the caller; closed by it too */
 export async function commandWorld (t: Teardown, store: Store, more: Partial<CommandServiceOptions> = {}): Promise<CommandWorld> {
   const clock = new OffsetClock()
+  const begunUs = clock.nowUs() - 60e6
   const bells = new DeviceBells({ bus: null })
   const journalId = more.journalId ?? `journal-${Math.random().toString(36).slice(2)}`
   const service = new CommandService({ store, journalId, clock, log: silentLog, bell: bells, shared: false, intents: null, answersApplied: async () => {}, ...more })
@@ -148,8 +149,15 @@ export async function commandWorld (t: Teardown, store: Store, more: Partial<Com
     },
     events: async device => {
       if (store.settleMs > 0) await new Promise(resolve => { setTimeout(resolve, store.settleMs + 300) })
-      const { events } = await store.readEvents(laneOf(tenant, device), '', 100_000)
-      return events.filter(({ event }) => event.device === device && event.type === 'command.changed')
+      const lane = laneOf(tenant, device)
+      const found: LoggedEvent[] = []
+      for (let position = store.positionAt(lane, begunUs); ;) {
+        const page = await store.readEvents(lane, position, 10_000)
+        found.push(...page.events)
+        if (page.events.length === 0) break
+        position = page.position
+      }
+      return found.filter(({ event }) => event.device === device && event.type === 'command.changed')
     }
   }
   return world

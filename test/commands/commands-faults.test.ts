@@ -8,7 +8,7 @@ import { stateOf, type Command } from '../../src/commands/command.js'
 import type { EntityCommit, EntityStore } from '../../src/store/entity-store.js'
 import type { Store } from '../../src/store/store.js'
 import { seededRandom } from '../../simulators/fleet/seeded-random.js'
-import { commandWorld, embeddedStore, FakeLink, tenant, type CommandWorld } from './command-world.js'
+import { commandWorld, embeddedStore, tenant, type CommandWorld, type FakeLink } from './command-world.js'
 
 const commands = 150
 const devices = 6

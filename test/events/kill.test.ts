@@ -36,10 +36,10 @@ t.test('a server that is killed between a delivery and its cursor delivers again
     await once(started, 'message')
     return started
   }
-  const kills = 4
+  const kills = 3
   for (let round = 0; round < kills; round++) {
     const running = await start()
-    await new Promise(resolve => { setTimeout(resolve, 300 + random() * 700) })
+    await new Promise(resolve => { setTimeout(resolve, 200 + random() * 500) })
     const exited = once(running, 'exit')
     running.kill('SIGKILL')
     await exited

@@ -24,8 +24,8 @@ t.test('a pattern matches exactly what it matches in JavaScript', async t => {
     }
     compared++
     return own.test(text) === expected.test(text)
-  }), { numRuns: 3000 })
-  t.ok(compared > 1000, `${compared} compared`)
+  }), { numRuns: 1000 })
+  t.ok(compared > 300, `${compared} compared`)
 })
 
 t.test('patterns that keep other engines busy for years are done at once', async t => {

@@ -246,5 +246,5 @@ void t.test('20,000 devices that come at once hold up nobody and are written in 
   await service.close()
   t.comment(`a clean stop took ${(performance.now() - closeMs).toFixed(0)} ms`)
   t.strictSame(await store.presenceBoots(), [])
-  t.equal((await store.getPresence('t', sessions.map(({ device }) => device))).filter(({ slots: [slot] }) => slot.disconnected?.reason === 'server_stopped').length, 20_000)
+  t.equal((await store.getPresence('t', sessions.filter((_, i) => i % 40 === 0).map(({ device }) => device))).filter(({ slots: [slot] }) => slot.disconnected?.reason === 'server_stopped').length, 500)
 })

@@ -57,13 +57,15 @@ export async function eventsOf (log: EventLog, tenant: string, device: string): 
   return (await allEvents(log, [laneOf(tenant, device)])).filter(event => event.tenant === tenant && event.device === device)
 }
 
-export async function allEvents (log: EventLog, lanes: readonly number[] = Array.from({ length: eventLanes }, (_, lane) => lane)): Promise<OutEvent[]> {
+/** @param fromUs passes over what was told before */
+export async function allEvents (log: EventLog, lanes: readonly number[] = Array.from({ length: eventLanes }, (_, lane) => lane), fromUs = 0): Promise<OutEvent[]> {
   const all: OutEvent[] = []
   for (const lane of lanes) {
-    for (let after = '', more = true; more;) {
+    const end = await log.endOfEvents(lane)
+    for (let after = fromUs === 0 ? '' : log.positionAt(lane, fromUs), more = true; more;) {
       const { events, position } = await log.readEvents(lane, after, 1000)
       all.push(...events.map(({ event }) => event))
-      more = events.length > 0
+      more = events.length > 0 || position < end
       after = position
     }
   }

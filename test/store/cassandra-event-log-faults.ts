@@ -15,14 +15,14 @@ function skewed (ms: number): Clock {
   return { nowUs: () => systemClock.nowUs() + ms * 1000, monotonicMs: () => systemClock.monotonicMs() }
 }
 
-/** Writes reach Cassandra late, or are answered late, up to well past the time after which they are made again. */
+/** Writes reach Cassandra late, or are answered late, up to well past the time that readers wait: some are there when readers are past them. */
 function slow (client: CassandraClient, random: () => number): CassandraClient {
-  const delayMs = (): number => random() < 0.15 ? settleMs * (0.3 + 0.6 * random()) : 30 * random()
+  const delayMs = (share: number): number => random() < share ? settleMs * (0.4 + 1.2 * random()) : 20 * random()
   return clientWith(client, {
     write: async (cql, parameters) => {
-      await pause(delayMs())
+      await pause(delayMs(0.1))
       await client.write(cql, parameters)
-      await pause(delayMs())
+      await pause(delayMs(0.03))
     }
   })
 }

@@ -33,10 +33,10 @@ void t.test('a commit is there whole after SIGKILL, or not at all, and never gon
   const seed = newSeed()
   const random = randomFrom(seed)
   const acknowledged = new Map<string, number>()
-  for (let round = 0; round < 4; round++) {
+  for (let round = 0; round < 3; round++) {
     const process_ = spawn(process.execPath, [child, directory], { stdio: ['ignore', 'pipe', 'inherit'] })
     t.teardown(() => { process_.kill('SIGKILL') })
-    const bytes = 5 + Math.floor(random() * 12_000)
+    const bytes = 5 + Math.floor(random() * 8000)
     let text = ''
     await new Promise<void>(resolve => {
       process_.stdout.on('data', (data: Buffer) => {

@@ -8,7 +8,7 @@ import { KeyedLock } from '../../src/core/keyed-lock.js'
 import { silentLog } from '../../src/core/log.js'
 import type { DeviceMessage } from '../../src/inlet/device-message.js'
 import { openStore } from '../../src/store/open-store.js'
-import { eventLanes, type OutEvent } from '../../src/store/event-log.js'
+import { eventLanes, laneOf, type OutEvent } from '../../src/store/event-log.js'
 import type { Store } from '../../src/store/store.js'
 import type { Actor, TwinId, TwinRules } from '../../src/twin/twin-model.js'
 import { TwinService, type TwinServiceOptions } from '../../src/twin/twin-service.js'
@@ -67,16 +67,18 @@ export function message ({ tenant, device, name }: TwinId, body: unknown, { stam
   return { journalId, position, stamp, tenant, device, path: name === '' ? 'twin/reported' : `twin/${name}/reported`, payload, replayed }
 }
 
-/** All events of the log of a tenant, in the order of their lanes. */
-export async function toldEvents (store: Store, tenant: string): Promise<OutEvent[]> {
+/** Events of a tenant of the last minutes, in the order of their lanes. @param devices whose lanes are read; default: all lanes */
+export async function toldEvents (store: Store, tenant: string, devices?: readonly string[]): Promise<OutEvent[]> {
   const told: OutEvent[] = []
-  for (let lane = 0; lane < eventLanes; lane++) {
-    let position = ''
-    for (;;) {
+  const lanes = devices === undefined ? Array.from({ length: eventLanes }, (_, lane) => lane) : [...new Set(devices.map(device => laneOf(tenant, device)))]
+  for (const lane of lanes) {
+    const end = await store.endOfEvents(lane)
+    let position = store.positionAt(lane, systemClock.nowUs() - 300e6)
+    for (let reads = 0; position < end && reads < 1000; reads++) {
       const read = await store.readEvents(lane, position, 1000)
       told.push(...read.events.map(({ event }) => event).filter(event => event.tenant === tenant))
-      if (read.events.length === 0) break
-      position = read.position
+      if (read.position === position) break
+      ;({ position } = read)
     }
   }
   return told

@@ -96,7 +96,7 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
         if (child?.gatewayId === gatewayId) await store.updateDevice({ ...child, gatewayId: null })
         context.devices.forget(tenant, id)
         context.options.analytics?.noteDevice(tenant, id)
-    context.options.search?.noteDevice(tenant, id)
+        context.options.search?.noteDevice(tenant, id)
       })
     }
   }

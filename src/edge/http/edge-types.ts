@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Clock } from '../../core/clock.js'
 import type { ErrorCode } from '../../core/errors.js'
+import type { KeyedLock } from '../../core/keyed-lock.js'
 import type { Log } from '../../core/log.js'
 import type { Authenticator } from '../../gate/authenticate.js'
 import type { Pressure } from '../../gate/pressure.js'
@@ -82,6 +83,8 @@ export interface HttpEdgeOptions {
   readonly nodes?: NodeListing
   /** Twins; absent: their routes answer 503. */
   readonly twins?: Twins
+  /** Held while a tenant or device is changed, by others too; default one of its own. */
+  readonly changes?: KeyedLock
   readonly clock: Clock
   readonly log: Log
   /** Largest telemetry body; default `httpBodyBytesMax`, which it may not exceed. */

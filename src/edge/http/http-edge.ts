@@ -65,7 +65,7 @@ export async function createHttpEdge (options: HttpEdgeOptions): Promise<HttpEdg
     options,
     stats,
     devices: new DeviceDirectory(options.store, { leaseMs: options.deviceLeaseMs ?? 5000, cachedMax: options.devicesCachedMax ?? 200_000, clock: options.clock }),
-    changes: new KeyedLock(),
+    changes: options.changes ?? new KeyedLock(),
     stamps: new StampSeen(options.clock),
     closing: false
   }

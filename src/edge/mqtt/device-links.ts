@@ -18,6 +18,8 @@ import { filterMatches } from './topic-grammar.js'
 
 /** The registry is asked again after this long where it did not answer. */
 const askAgainMs = 5000
+/** Children of a gateway that it is asked about at a time. */
+const askedAtOnceMax = 64
 
 interface GrantedFilter { readonly filter: string, readonly qos: number }
 
@@ -99,6 +101,8 @@ export class DeviceLinks {
   readonly #options: DeviceLinksOptions
   /** Connections that have named other devices than their own. */
   readonly #gateways = new Set<ClientSide>()
+  /** Those of them that the registry is being asked about. */
+  readonly #asking = new Set<ClientSide>()
 
   constructor (options: DeviceLinksOptions) { this.#options = options }
 
@@ -150,6 +154,7 @@ export class DeviceLinks {
       links.delete(link.device)
       this.#end(link, 'client')
     }
+    const unknown: string[] = []
     for (const [device, filters] of wanted) {
       const may = device === principal.device ? true : topics.mayHear(principal, device)
       const known = links.get(device)
@@ -161,9 +166,10 @@ export class DeviceLinks {
         this.#options.drop(connection, filters.map(({ filter }) => filter))
         continue
       }
-      if (may === undefined && known === undefined) this.#ask(connection, device)
+      if (may === undefined && known === undefined) unknown.push(device)
       if (may === true || known !== undefined) this.#offer(connection, links, device, filters, first)
     }
+    if (unknown.length > 0 && !this.#asking.has(connection)) void this.#ask(connection, unknown)
   }
 
   #offer (connection: ClientSide, links: Map<string, ConnectionLink>, device: string, filters: readonly GrantedFilter[], first: boolean): void {
@@ -177,12 +183,23 @@ export class DeviceLinks {
     for (const sessions of this.#options.sessions) sessions.ready(link)
   }
 
-  #ask (connection: ClientSide, device: string): void {
-    const again = (): void => { if (connection.links !== null) this.#refresh(connection, false) }
-    this.#options.topics.ask(connection.principal as Principal, device).then(again, (error: unknown) => {
-      this.#options.log.debug({ tenant: connection.tenant, device, error: String(error) }, 'the registry did not say whose device it is')
-      setTimeout(again, askAgainMs).unref()
-    })
+  /** Looks at the connection again when the registry has said whose the devices are. Never rejects. */
+  async #ask (connection: ClientSide, devices: readonly string[]): Promise<void> {
+    const { topics, log } = this.#options
+    this.#asking.add(connection)
+    let failure: unknown = null
+    for (let i = 0; i < devices.length && failure === null && connection.links !== null; i += askedAtOnceMax) {
+      await Promise.all(devices.slice(i, i + askedAtOnceMax).map(async device => {
+        await topics.ask(connection.principal as Principal, device)
+      })).catch((error: unknown) => { failure = error })
+    }
+    const again = (): void => {
+      this.#asking.delete(connection)
+      if (connection.links !== null) this.#refresh(connection, false)
+    }
+    if (failure === null) return again()
+    log.debug({ tenant: connection.tenant, error: String(failure) }, 'the registry did not say whose devices they are')
+    setTimeout(again, askAgainMs).unref()
   }
 
   #end (link: ConnectionLink, reason: DisconnectReason): void {

@@ -24,9 +24,13 @@ export function limitBrokerIds (client: object): void {
 export class Downstream {
   readonly #connection: ClientSide
   readonly #waiting = new Map<number, (sent: Sent) => void>()
-  #nextId = ownPacketIdMin
+  #nextId: number
 
-  constructor (connection: ClientSide) { this.#connection = connection }
+  constructor (connection: ClientSide) {
+    this.#connection = connection
+    // Somewhere else on every connection: a late acknowledgement of the last one then hits nothing, as a rule.
+    this.#nextId = ownPacketIdMin + Number.parseInt(connection.connectionId, 10) % ownPacketIdMin
+  }
 
   /** Messages that the client has not acknowledged. */
   get unacked (): number { return this.#waiting.size }

@@ -134,7 +134,7 @@ export class PublishIntake {
 
   /** The decision on a topic that is not the last one; null when the registry must be asked first. */
   #topic (connection: MqttConnection, chunk: Buffer, topicAt: number, topicEnd: number): TopicEntry | null {
-    const { topics, wheel } = this.#context
+    const { topics, wheel, presence, clock } = this.#context
     const key = chunk.toString('latin1', topicAt, topicEnd)
     const known = connection.topics?.get(key)
     if (known !== undefined && known.validUntil > wheel.tick) {
@@ -146,6 +146,8 @@ export class PublishIntake {
       connection.hold(topics.ask(connection.principal as Principal, decision.ask))
       return null
     }
+    // Once in a lease: a gateway's child is alive without a connection of its own.
+    if (decision.validUntil !== Infinity && decision.kind !== TopicKind.refused && connection.principal?.role === 'device') presence?.noteActivity(connection.tenant, decision.device, clock.nowUs())
     const last = connection.lastTopic
     if (last !== null) {
       // Only a connection with a second topic pays for a map.

@@ -160,7 +160,13 @@ export class DatabasePool {
     entry.lastUsedMs = this.#options.clock.monotonicMs()
     if (entry.uses > 0) return
     if (entry.retired) this.#close(entry)
-    else if (this.#entries.size - this.#pinned.size > this.#options.openMax) this.#closeOldest()
+    else if (this.#entries.size - this.#pinnedOpen > this.#options.openMax) this.#closeOldest()
+  }
+
+  get #pinnedOpen (): number {
+    let open = 0
+    for (const path of this.#pinned) if (this.#entries.has(path)) open++
+    return open
   }
 
   #closeOldest (): void {

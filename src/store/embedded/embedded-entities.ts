@@ -2,7 +2,7 @@
 import { TwinfoldError } from '../../core/errors.js'
 import type { Entity, EntityCommit, EntityEvent, EntityItem, EntityKey, EntityKind, EntitySnapshot, EntityStore } from '../entity-store.js'
 import type { DatabasePool } from './database-pool.js'
-import { decodeEvent, decodeHead, decodeItem, decodeSnapshot, encodeSnapshot, entityTables, headKey, headRange, itemKey, itemRange, keyOfHead, stampOf, versionKey } from './entity-keys.js'
+import { decodeEvent, decodeHead, decodeItem, decodeSnapshot, encodeSnapshot, entityTables, headKey, headRange, itemKey, itemRange, keyOfHead, stampOf, versionKey, versionOfHead } from './entity-keys.js'
 import type { EntityWriter } from './entity-writer.js'
 import { entitiesName } from './filenames.js'
 import { put, type Database } from './level.js'
@@ -26,7 +26,10 @@ export class EmbeddedEntities implements EntityStore {
     return value === null ? noEntity : decodeHead(value)
   }
 
-  async getEntityVersion (key: EntityKey): Promise<number> { return (await this.getEntity(key)).version }
+  async getEntityVersion (key: EntityKey): Promise<number> {
+    const value = await this.#get(headKey(key))
+    return value === null ? 0 : versionOfHead(value)
+  }
 
   /** @throws TwinfoldError `internal` in a store that is not the owner's. */
   async commitEntities (commits: readonly EntityCommit[], _sync: boolean): Promise<readonly boolean[]> {

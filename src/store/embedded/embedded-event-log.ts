@@ -4,14 +4,14 @@
  */
 import { TwinfoldError } from '../../core/errors.js'
 import { stampAheadUsMax } from '../../core/clock.js'
-import { eventLanes, eventsKeptUs, type EventLog, type LoggedEvent, type OutEvent } from '../event-log.js'
+import { eventLanes, eventsKeptUs, eventsReadBytesMax, type EventLog, type LoggedEvent, type OutEvent } from '../event-log.js'
 import { decodeEvents } from '../out-event-codec.js'
 import type { DatabasePool } from './database-pool.js'
 import { logKey, positionOfLogKey } from './entity-keys.js'
 import type { EntityWriter } from './entity-writer.js'
 import { entitiesName } from './filenames.js'
 import { compactKeys } from './level.js'
-import { firstKey, readRows } from './scan.js'
+import { firstKey, scanRows } from './scan.js'
 
 const positionDigits = 16
 
@@ -38,9 +38,19 @@ export class EmbeddedEventLog implements EventLog {
     const from = numberOf(after)
     const end = await this.#writer.readablePosition()
     if (end <= from || limit <= 0) return { events: [], position: after }
-    const rows = await this.#pool.read(entitiesName, [], async database => await readRows(database, { gt: logKey(lane, from), lte: logKey(lane, end), limit }))
-    const events = rows.map(([key, value]) => ({ position: positionText(positionOfLogKey(key)), event: decodeEvents(value)[0] }))
-    return { events, position: events.length < limit ? positionText(end) : events[events.length - 1].position }
+    const events: LoggedEvent[] = []
+    const complete = await this.#pool.read(entitiesName, true, async database => {
+      let bytes = 0
+      for await (const rows of scanRows(database, { gt: logKey(lane, from), lte: logKey(lane, end), limit })) {
+        for (const [key, value] of rows) {
+          events.push({ position: positionText(positionOfLogKey(key)), event: decodeEvents(value)[0] })
+          bytes += value.length
+          if (events.length >= limit || bytes >= eventsReadBytesMax) return false
+        }
+      }
+      return true
+    })
+    return { events, position: complete ? positionText(end) : events[events.length - 1].position }
   }
 
   async endOfEvents (_lane: number): Promise<string> {

@@ -13,7 +13,7 @@ import { stampAheadUsMax, clockOffMsMax, type Clock } from '../../../core/clock.
 import { TwinfoldError } from '../../../core/errors.js'
 import { inParallel } from '../../../core/in-parallel.js'
 import { usPerMs } from '../../../core/reading.js'
-import { eventsKeptUs, laneOf, type EventLog, type LoggedEvent, type OutEvent } from '../../event-log.js'
+import { eventsKeptUs, eventsReadBytesMax, laneOf, type EventLog, type LoggedEvent, type OutEvent } from '../../event-log.js'
 import { decodeEvents, encodeEvents, eventSize } from '../../out-event-codec.js'
 import { inSequence } from '../../in-sequence.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
@@ -29,8 +29,6 @@ const rowBytesMax = 64 * 1024
 /** What one write takes of what has gathered for a lane. */
 const groupBytesMax = 512 * 1024
 const attemptsMax = 5
-/** What one read returns at most; a reader that gets fewer events than it asked for goes on from the position. */
-const readBytesMax = 4 * 1024 * 1024
 const pageRows = 32
 /** Empty slots that are looked at side by side, and in one read. */
 const slotsAtOnceMax = 32
@@ -105,7 +103,7 @@ export class CassandraEventLog implements EventLog {
           for (const row of page.rows) {
             bytes += (row.events as Buffer).length
             addEvents(found, row, from)
-            if (found.length < limit && (found.length === 0 || bytes < readBytesMax)) continue
+            if (found.length < limit && (found.length === 0 || bytes < eventsReadBytesMax)) continue
             const some = found.slice(0, limit)
             return { events: inSequence(some, after), position: some[some.length - 1].position }
           }
