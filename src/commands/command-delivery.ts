@@ -33,7 +33,7 @@ export class CommandDelivery implements DeviceSessions {
     let delivery = links.get(link.connection)
     if (delivery === undefined) {
       const { keeper, clock, log } = this.#options
-      delivery = new LinkDelivery({ link, keeper, clock, log, isOpen: connection => links.has(connection), readyAt: clock.nowUs(), stopped: () => this.#stopped, stats: this.stats })
+      delivery = new LinkDelivery({ link, keeper, clock, log, isOpen: connection => links.has(connection), isConnected: () => this.has(link.tenant, link.device), readyAt: clock.nowUs(), stopped: () => this.#stopped, stats: this.stats })
       links.set(link.connection, delivery)
       this.stats.links++
     }
@@ -46,27 +46,11 @@ export class CommandDelivery implements DeviceSessions {
     const delivery = links?.get(link.connection)
     if (links === undefined || delivery === undefined) return
     links.delete(link.connection)
-    // It may have something to take back.
-    delivery.wake()
     this.stats.links--
-    if (links.size > 0) {
-      // What went out on the one that ended may go out on another.
-      for (const other of links.values()) other.wake()
-      return
-    }
-    this.#devices.delete(id)
-    this.#giveUp(link)
-  }
-
-  /** The last connection is gone: what was wanted only while connected is undeliverable. What is missed here is at the next `ready`. */
-  #giveUp ({ tenant, device }: DeviceLink): void {
-    const { keeper, log } = this.#options
-    const waiting = [...keeper.peek(tenant, device)?.pending.values() ?? []].filter(({ delivery, attempts }) => delivery === 'ifConnected' && attempts.length === 0).map(({ id }) => id)
-    if (waiting.length === 0 || this.#stopped) return
-    keeper.apply(tenant, device, {
-      sync: true,
-      run: draft => { for (const id of waiting) draft.change(id, { kind: 'notConnected', at: draft.nowUs }) }
-    }).catch((error: unknown) => { log.warn({ error, tenant, device }, 'commands of a device that is gone could not be ended') })
+    if (links.size === 0) this.#devices.delete(id)
+    delivery.end()
+    // What went out on the one that ended may go out on another.
+    for (const other of links.values()) other.wake()
   }
 
   has (tenant: string, device: string): boolean {

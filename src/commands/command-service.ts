@@ -42,6 +42,8 @@ export interface CommandServiceOptions {
   readonly connected?: (tenant: string, device: string) => Promise<boolean>
   /** Pending commands of one device; one more is refused. Default 100. */
   readonly pendingMax?: number
+  /** How often it is looked whether deadlines must be read from the index, ms. Default 1,000. */
+  readonly lookEveryMs?: number
   /** Requests that wait for the end of a command; one more gets its answer at once. Default 5,000. */
   readonly waitersMax?: number
 }
@@ -82,7 +84,7 @@ export class CommandService implements Commands, IntentHandler {
     })
     this.#delivery = new CommandDelivery({ keeper: this.#keeper, clock, log })
     this.#answers = new CommandAnswers(this.#keeper, shared)
-    this.#deadlines = new Deadlines({ keeper: this.#keeper, index, claims: store, owner: journalId, clock, log, answersApplied: options.answersApplied })
+    this.#deadlines = new Deadlines({ keeper: this.#keeper, index, claims: store, owner: journalId, clock, log, answersApplied: options.answersApplied, tickMs: options.lookEveryMs ?? 1000 })
     this.#waiters = new CommandWaiters(options.waitersMax ?? 5000)
   }
 

@@ -182,6 +182,8 @@ export class Deadlines {
   }
 
   #look (): void {
+    // The wall clock may have been set forward since the timer was.
+    this.#arm()
     if (this.#looking !== null || !this.#open) return
     this.#looking = this.#lookOnce()
       .catch((error: unknown) => { this.#options.log.warn({ error }, 'the index of deadlines cannot be read; it is tried again') })

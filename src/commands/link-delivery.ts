@@ -23,6 +23,8 @@ export interface LinkDeliveryOptions {
   readonly log: Log
   /** Another connection of this process that is open. */
   readonly isOpen: (connection: string) => boolean
+  /** The device has a connection to this process. */
+  readonly isConnected: () => boolean
   /** When the connection was accepted here, µs. */
   readonly readyAt: number
   /** The service is closing: nothing is tried again. */
@@ -31,6 +33,10 @@ export interface LinkDeliveryOptions {
 }
 
 export interface DeliveryStats { links: number, handedOver: number, delivered: number, withheld: number, lost: number, failures: number }
+
+function isForConnection ({ delivery, attempts }: Command): boolean {
+  return delivery === 'ifConnected' && attempts.length === 0
+}
 
 export class LinkDelivery {
   readonly #options: LinkDeliveryOptions
@@ -44,6 +50,8 @@ export class LinkDelivery {
   readonly #handed = new Set<string>()
   /** Whether "sent" was written down is not known: when the connection ends before it is, it is looked up. */
   #unsure = false
+  /** Something waits that is wanted only while the device is connected. */
+  #whileConnected = false
   /** Sent before this connection, on ones that are gone; null: not looked yet. */
   #earlier: ReadonlySet<string> | null = null
 
@@ -54,6 +62,11 @@ export class LinkDelivery {
   /** There may be something to hand over. Never waits, never throws. */
   wake (): void {
     this.#again = true
+    if (!this.#running) void this.#run()
+  }
+
+  /** The connection has ended. */
+  end (): void {
     if (!this.#running) void this.#run()
   }
 
@@ -71,7 +84,7 @@ export class LinkDelivery {
         await this.#step()
         this.#retryMs = 50
       }
-      if (this.#unsure && !link.open && !stopped()) await this.#takeBack()
+      if (!link.open && !stopped()) await this.#settle()
     } catch (error) {
       stats.failures++
       if (!(error instanceof TwinfoldError && error.code === 'store_unavailable')) log.error({ error, tenant: link.tenant, device: link.device }, 'commands could not be handed over; it is tried again')
@@ -85,6 +98,7 @@ export class LinkDelivery {
     const { link, keeper, clock } = this.#options
     const book = await keeper.read(link.tenant, link.device, this.#earlier === null)
     if (this.#earlier === null) await this.#begin(book.pending.values())
+    this.#whileConnected = [...book.pending.values()].some(isForConnection)
     if (this.#unsure) {
       await this.#handOver(await this.#marked())
       this.#unsure = false
@@ -112,24 +126,38 @@ export class LinkDelivery {
     return [...pending.values()].filter(({ id, attempts }) => !this.#handed.has(id) && attempts.some(({ connection }) => connection === link.connection))
   }
 
-  async #takeBack (): Promise<void> {
-    const ids = (await this.#marked()).map(({ id }) => id)
-    if (ids.length > 0) await this.#change(ids, 'withheld')
-    this.#unsure = false
+  /** After the end of the connection. What cannot be done here is done at the next one's begin. */
+  async #settle (): Promise<void> {
+    const { link, keeper, isConnected } = this.#options
+    if (this.#unsure) {
+      const ids = (await this.#marked()).map(({ id }) => id)
+      if (ids.length > 0) await this.#change(ids, 'withheld')
+      this.#unsure = false
+    }
+    // Nothing was wanted only while it is connected, and nothing came up since that was looked at: no question to the store.
+    if (!this.#whileConnected && !this.#again) return
+    this.#again = false
+    this.#whileConnected = false
+    const waiting = [...(await keeper.read(link.tenant, link.device, true)).pending.values()].filter(isForConnection).map(({ id }) => id)
+    if (waiting.length > 0 && !isConnected()) await this.#notConnected(waiting)
+  }
+
+  async #notConnected (ids: readonly string[]): Promise<void> {
+    const { link, keeper } = this.#options
+    await keeper.apply(link.tenant, link.device, { sync: true, run: draft => { for (const id of ids) draft.change(id, { kind: 'notConnected', at: draft.nowUs }) } })
   }
 
   /** What was sent on connections that are gone may be sent again; what was only for a connection that is gone is undeliverable. */
   async #begin (pending: Iterable<Command>): Promise<void> {
-    const { link, keeper, isOpen, readyAt } = this.#options
+    const { link, isOpen, readyAt } = this.#options
     const earlier = new Set<string>()
     const missed: string[] = []
-    for (const { id, attempts, delivery, createdAt } of pending) {
+    for (const command of pending) {
+      const { id, attempts, createdAt } = command
       if (attempts.length > 0 && !attempts.some(({ connection }) => connection === link.connection || isOpen(connection))) earlier.add(id)
-      if (attempts.length === 0 && delivery === 'ifConnected' && createdAt < readyAt - clockDifferenceUsMax) missed.push(id)
+      if (isForConnection(command) && createdAt < readyAt - clockDifferenceUsMax) missed.push(id)
     }
-    if (missed.length > 0) {
-      await keeper.apply(link.tenant, link.device, { sync: true, run: draft => { for (const id of missed) draft.change(id, { kind: 'notConnected', at: draft.nowUs }) } })
-    }
+    if (missed.length > 0) await this.#notConnected(missed)
     this.#earlier = earlier
   }
 

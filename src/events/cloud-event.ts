@@ -2,7 +2,7 @@
  * An event of the log as a CloudEvent (CloudEvents 1.0.2, JSON format 1.0.2, HTTP binding 1.0.2), for every sink the same. Pure.
  *
  * `sequence` and `sequencetype` are the documented extension of that name: numbers of one device's twin (or of one command book) grow
- * by one. `tenant` is an extension of ours.
+ * by one (a repeat has one that came before). `tenant` is an extension of ours.
  */
 import { isoTime } from '../core/iso-time.js'
 import type { OutEvent } from '../store/event-log.js'

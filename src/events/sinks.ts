@@ -183,8 +183,9 @@ export class Sinks {
     // Without sinks there is nothing to serve.
     const surplus = this.#running.size === 0 ? claims.held : claims.surplus()
     for (const lane of surplus) await this.#leave(lane)
-    if (this.#running.size > 0) await claims.renew()
+    const failure = this.#running.size === 0 ? null : await claims.renew().then(() => null, (error: Error) => error)
     for (const lane of [...this.#followed.keys()]) if (!claims.holds(lane)) await this.#leave(lane)
+    if (failure !== null) throw failure
     for (const lane of claims.held) {
       if (this.#followed.has(lane)) continue
       this.#followed.set(lane, this.#options.tails.follow(lane))

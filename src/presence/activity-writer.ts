@@ -5,7 +5,7 @@
 import type { Log } from '../core/log.js'
 import type { PresenceStore } from '../store/presence-store.js'
 
-interface Heard { readonly tenant: string, readonly device: string, at: number }
+export interface Heard { readonly tenant: string, readonly device: string, at: number }
 
 const everyMs = 30_000
 const devicesMax = 100_000
@@ -19,9 +19,12 @@ export class ActivityWriter {
   #writing = new Map<string, Heard>()
   #running: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
+  readonly #written: (rows: readonly Heard[]) => void
   readonly stats = { activityWritten: 0, activityDropped: 0 }
 
-  constructor (options: { readonly store: Pick<PresenceStore, 'putActivity'>, readonly node: string, readonly log: Log }) {
+  /** @param options.written told of what was written; must not throw */
+  constructor (options: { readonly store: Pick<PresenceStore, 'putActivity'>, readonly node: string, readonly log: Log, readonly written: (rows: readonly Heard[]) => void }) {
+    this.#written = options.written
     this.#store = options.store
     this.#node = options.node
     this.#log = options.log
@@ -75,7 +78,11 @@ export class ActivityWriter {
     this.#heard = new Map()
     try {
       const rows = [...writing.values()]
-      for (let from = 0; from < rows.length; from += rowsPerWrite) await this.#store.putActivity(this.#node, rows.slice(from, from + rowsPerWrite).filter(row => writing.has(keyOf(row))))
+      for (let from = 0; from < rows.length; from += rowsPerWrite) {
+        const some = rows.slice(from, from + rowsPerWrite).filter(row => writing.has(keyOf(row)))
+        await this.#store.putActivity(this.#node, some)
+        this.#written(some)
+      }
       this.stats.activityWritten += rows.length
     } catch (error) {
       this.#log.warn({ error: (error as Error).message, devices: writing.size }, 'when devices were last heard could not be written; it is tried again')

@@ -12,7 +12,7 @@ import type { Log } from '../core/log.js'
 import type { ClaimStore } from '../store/claim-store.js'
 import type { EventLog } from '../store/event-log.js'
 import type { Connected, DisconnectReason, PresenceRow, PresenceStore, SlotEnd } from '../store/presence-store.js'
-import { ActivityWriter, keyOf } from './activity-writer.js'
+import { ActivityWriter, keyOf, type Heard } from './activity-writer.js'
 import { BootWatch, type PresenceMembership } from './boot-watch.js'
 import { LostSweep } from './lost-sweep.js'
 import { connectedEvent, disconnectedEvent } from './presence-events.js'
@@ -64,6 +64,7 @@ export class PresenceService implements PresenceSink, PresenceSource {
   readonly #open = new Map<string, OpenDevice>()
   readonly #tenants = new Map<string, number>()
   readonly #staleAfterUs: number
+  readonly #activityListeners = new Set<(rows: readonly Heard[]) => void>()
   #lastUs = 0
   #generation = 0
   #opened = 0
@@ -74,7 +75,7 @@ export class PresenceService implements PresenceSink, PresenceSource {
     this.#options = options
     this.#staleAfterUs = options.staleAfterS * 1e6
     this.#writer = new PresenceWriter({ store, events: store, log })
-    this.#activity = new ActivityWriter({ store, node, log })
+    this.#activity = new ActivityWriter({ store, node, log, written: rows => { for (const listener of this.#activityListeners) listener(rows) } })
     this.#boots = new BootWatch({ store, membership, node, bootId, clock, log, ...(options.bootEveryMs === undefined ? {} : { everyMs: options.bootEveryMs }) })
     this.#sweep = new LostSweep({ store, events: store, bootId, clock, log, isOpenHere: (tenant, device) => this.isConnectedHere(tenant, device), verdictOf: (boot, name) => this.#boots.verdict(boot, name), alone: membership === null })
   }
@@ -142,6 +143,12 @@ export class PresenceService implements PresenceSink, PresenceSource {
 
   noteActivity (tenant: string, device: string, atUs: number): void {
     this.#activity.note(keyOf({ tenant, device }), tenant, device, atUs)
+  }
+
+  /** Told when devices were last heard, as it is written: every half minute for those that were. Must not throw. Returns how to stop. */
+  onActivity (listener: (rows: readonly Heard[]) => void): () => void {
+    this.#activityListeners.add(listener)
+    return () => { this.#activityListeners.delete(listener) }
   }
 
   isConnectedHere (tenant: string, device: string): boolean { return this.#open.has(keyOf({ tenant, device })) }

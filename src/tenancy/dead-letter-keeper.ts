@@ -24,6 +24,8 @@ export interface DeadLetterKeeperOptions {
   readonly log: Log
   /** How often tenants are looked at that may have reached a bound: also the least time between two trims of one. Default 1000. */
   readonly trimEveryMs?: number
+  /** Told of everything that is counted as refused, for events about it; must not throw. */
+  readonly noted?: (tenant: string, reason: DeadLetterReason | undefined, count: number) => void
 }
 
 /** What may have come since a tenant's last trim. */
@@ -41,6 +43,7 @@ export class DeadLetterKeeper {
   readonly #limits: DeadLetterLimits
   readonly #log: Log
   readonly #trimEveryMs: number
+  readonly #noted: DeadLetterKeeperOptions['noted']
   readonly #gathered = new Map<string, Gathered>()
   readonly #refused = new Map<string, Map<DeadLetterReason, number>>()
   #timer: NodeJS.Timeout | null = null
@@ -63,6 +66,7 @@ export class DeadLetterKeeper {
     this.#limits = { ...deadLetterLimitsDefault, ...options.limits }
     this.#log = options.log
     this.#trimEveryMs = options.trimEveryMs ?? trimEveryMsDefault
+    this.#noted = options.noted
   }
 
   /** Looks at every tenant that has letters, since nothing is known of what an earlier process left; then now and then. */
@@ -79,6 +83,7 @@ export class DeadLetterKeeper {
     for (const { tenant, reason, payload } of letters) {
       this.#gather(tenant, 1, payload.length)
       this.#count(tenant, reason, 1)
+      this.#noted?.(tenant, reason, 1)
     }
   }
 
@@ -90,6 +95,7 @@ export class DeadLetterKeeper {
     this.stats.noted += count
     this.#gather(tenant, count, bytes)
     if (reason !== undefined) this.#count(tenant, reason, count)
+    this.#noted?.(tenant, reason, count)
   }
 
   /** Refusals by tenant and reason since the start; at most `tenantsMax` tenants and one more, named ''. */

@@ -15,7 +15,8 @@ export interface JobHandler {
 
 export interface JobRunnerOptions {
   readonly store: JobStore
-  readonly handlers: Readonly<Record<JobKind, JobHandler>>
+  /** Looked at anew each time: kinds may be added. A job of a kind without one waits. */
+  readonly handlers: Readonly<Partial<Record<JobKind, JobHandler>>>
   readonly clock: Clock
   readonly log: Log
   /** Between two looks. Default 1,000. */
@@ -60,7 +61,7 @@ export class JobRunner {
       for await (const job of store.listOpenJobs()) {
         if (this.#stop.signal.aborted) return
         const key = `${job.tenant}\0${job.id}`
-        if (this.#running.has(key) || !await handlers[job.kind].mayRun(job)) continue
+        if (this.#running.has(key) || await handlers[job.kind]?.mayRun(job) !== true) continue
         this.#running.set(key, this.#run(job).finally(() => {
           this.#running.delete(key)
           this.stats.running = this.#running.size
@@ -76,7 +77,7 @@ export class JobRunner {
   async #run (job: Job): Promise<void> {
     const { handlers, log, store } = this.#options
     try {
-      await handlers[job.kind].run(job, this.#stop.signal)
+      await handlers[job.kind]?.run(job, this.#stop.signal)
       const now = await store.getJob(job.tenant, job.id)
       if (now !== null && !isOpen(now.state)) await this.#trim(job.tenant)
     } catch (error) {

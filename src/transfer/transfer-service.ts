@@ -6,7 +6,7 @@ import { TwinfoldError } from '../core/errors.js'
 import { KeyedLock } from '../core/keyed-lock.js'
 import type { Log } from '../core/log.js'
 import type { DeadLetterReason } from '../store/dead-letter-store.js'
-import { isOpen, type Job } from '../store/job-store.js'
+import { isOpen, type Job, type JobKind } from '../store/job-store.js'
 import type { Page } from '../store/registry.js'
 import type { Erasure } from '../store/small-stores.js'
 import type { Store } from '../store/store.js'
@@ -18,7 +18,7 @@ import { ExportSource, type ExportRequest } from './export-source.js'
 import { newImportBody, stampsFor } from './import-job.js'
 import { Importer } from './importer.js'
 import { isJobId, newJobId } from './job-id.js'
-import { JobRunner } from './job-runner.js'
+import { JobRunner, type JobHandler } from './job-runner.js'
 import { jobView } from './job-view.js'
 import { JournalWitness } from './journal-witness.js'
 import { openDeletionsPerTenantMax, openImportsPerTenantMax } from './row-limits.js'
@@ -65,6 +65,12 @@ export interface EraseRequest {
   readonly stamp?: number
 }
 
+/** A kind of job of another part of the server. */
+export interface JobKindHandler extends JobHandler {
+  /** What its view has beside what every job has. */
+  view (job: Job): object
+}
+
 export class TransferService {
   readonly #options: TransferOptions
   readonly #pool: TransferPool
@@ -72,6 +78,8 @@ export class TransferService {
   readonly #runner: JobRunner
   readonly #eraser: Eraser
   readonly #exports: ExportSource
+  readonly #handlers: Partial<Record<JobKind, JobHandler>>
+  readonly #kinds = new Map<JobKind, JobKindHandler>()
   readonly importer: Importer
   #uploads = 0
 
@@ -86,7 +94,8 @@ export class TransferService {
     this.#eraser = new Eraser({
       store, owner, witness: new JournalWitness({ journal, packer, cursors: store }), analytics: options.analytics, stampNow: () => journal.takeStamps(1), clock
     })
-    this.#runner = new JobRunner({ store, handlers: { import: this.importer, delete: this.#eraser }, clock, log })
+    this.#handlers = { import: this.importer, delete: this.#eraser }
+    this.#runner = new JobRunner({ store, handlers: this.#handlers, clock, log })
     this.#exports = new ExportSource({ pool: this.#pool, exportsMax })
   }
 
@@ -158,21 +167,38 @@ export class TransferService {
     return isJobId(id) ? await this.#options.store.getJob(tenant, id) : null
   }
 
-  /** Asks an import to stop; what it has written stays. False: it is finished, or cannot be stopped. */
+  /** Jobs of this kind are run from now on. They can be cancelled. */
+  addKind (kind: JobKind, handler: JobKindHandler): void {
+    this.#handlers[kind] = handler
+    this.#kinds.set(kind, handler)
+  }
+
+  /**
+   * Makes a job of such a kind.
+   * @param options.prepare makes what the job's row holds, and what it needs beside it, before it can be run
+   * @throws TwinfoldError `limit_reached`: `openMax` of its kind are open
+   */
+  async createJob (tenant: string, kind: JobKind, { openMax, detail, prepare }: { readonly openMax: number, readonly detail: string, readonly prepare: (id: string) => Promise<object> }): Promise<Job> {
+    await this.#requireRoom(tenant, kind, openMax)
+    const id = this.#newId()
+    return await this.#create(tenant, id, kind, await prepare(id), detail)
+  }
+
+  /** Asks an import to stop, or a job of an added kind; what it has done stays. False: it is finished, or cannot be stopped. */
   async cancel (job: Job): Promise<boolean> {
-    if (!isOpen(job.state) || job.kind !== 'import') return false
+    if (!isOpen(job.state) || (job.kind !== 'import' && !this.#kinds.has(job.kind))) return false
     await this.#options.store.cancelJob(job.tenant, job.id)
     this.#runner.look()
     return true
   }
 
-  view (job: Job): object { return jobView(job) }
+  view (job: Job): object { return jobView(job, other => this.#kinds.get(other.kind)?.view(other) ?? null) }
 
   #newId (): string { return newJobId(this.#options.clock.nowUs(), randomBytes(4).toString('hex')) }
 
   async #create (tenant: string, id: string, kind: Job['kind'], body: object, detail = 'waits for its turn'): Promise<Job> {
     const now = this.#options.clock.nowUs()
-    const job: Job = { tenant, id, kind, state: 'queued', createdAt: now, updatedAt: now, progress: kind === 'import' ? 0 : null, detail, body: body as Job['body'] }
+    const job: Job = { tenant, id, kind, state: 'queued', createdAt: now, updatedAt: now, progress: kind === 'delete' ? null : 0, detail, body: body as Job['body'] }
     await this.#options.store.putJob(job)
     this.#runner.look()
     return job

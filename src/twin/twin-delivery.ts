@@ -19,9 +19,9 @@ export interface TwinDeliveryOptions {
 }
 
 const againDefaultMs = 500
-/** Connections that are looked at in one go after the link between nodes was down. */
-const relinkedPerTurn = 200
-const relinkedPauseMs = 50
+/** Connections that are looked at in one go after an outage. */
+const looksPerTurn = 200
+const turnPauseMs = 50
 
 export class TwinDelivery implements DeviceSessions {
   readonly #options: TwinDeliveryOptions
@@ -29,6 +29,8 @@ export class TwinDelivery implements DeviceSessions {
   readonly #links = new Map<string, Map<string, LinkTwins>>()
   readonly #stops: (() => void)[] = []
   readonly #timers = new Set<NodeJS.Timeout>()
+  /** Connections whose twins could not be read. */
+  readonly #failed = new Set<LinkTwins>()
   /** This process is ringing: it knows already. */
   #ringing = false
   #closed = false
@@ -53,6 +55,7 @@ export class TwinDelivery implements DeviceSessions {
     for (const timer of this.#timers) clearTimeout(timer)
     this.#timers.clear()
     this.#links.clear()
+    this.#failed.clear()
     this.stats.links = 0
   }
 
@@ -102,7 +105,15 @@ export class TwinDelivery implements DeviceSessions {
   #again (twins: LinkTwins, error: unknown): void {
     this.stats.faults++
     this.#options.log.debug({ tenant: twins.link.tenant, device: twins.link.device, error: String(error) }, 'a twin could not be read for its device; it is tried again')
-    this.#later(() => { if (twins.link.open) this.#lookAll(twins) }, this.#options.againMs ?? againDefaultMs)
+    // One look for all faults of a connection, and one timer for all connections: an outage must not make more questions than it found.
+    this.#failed.add(twins)
+    if (this.#failed.size === 1) this.#later(() => { this.#lookAtFailed() }, this.#options.againMs ?? againDefaultMs)
+  }
+
+  #lookAtFailed (): void {
+    const failed = [...this.#failed]
+    this.#failed.clear()
+    this.#lookInTurns(failed)
   }
 
   #changed ({ id: { tenant, device, name }, desired, reported, twin }: TwinChanged): void {
@@ -124,10 +135,13 @@ export class TwinDelivery implements DeviceSessions {
 
   /** All of them, some at a time: thousands of devices must not ask the store at once. */
   #relinked (): void {
-    const waiting = [...this.#links.values()].flatMap(links => [...links.values()])
+    this.#lookInTurns([...this.#links.values()].flatMap(links => [...links.values()]))
+  }
+
+  #lookInTurns (waiting: LinkTwins[]): void {
     const turn = (): void => {
-      for (const twins of waiting.splice(0, relinkedPerTurn)) if (twins.link.open) this.#lookAll(twins)
-      if (waiting.length > 0) this.#later(turn, relinkedPauseMs)
+      for (const twins of waiting.splice(0, looksPerTurn)) if (twins.link.open) this.#lookAll(twins)
+      if (waiting.length > 0) this.#later(turn, turnPauseMs)
     }
     turn()
   }

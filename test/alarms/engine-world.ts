@@ -74,16 +74,14 @@ export function sliceEdges (tenant: string, rule: AlarmRule, points: ReadonlyMap
   return { tenant, rule, ...columns, starts: [...columns.starts, columns.ts.length] }
 }
 
-/** Events of alarms of one device as a sink sees them: a repeat of an id is passed over. */
-export async function eventsOf (store: Store, tenant: string, device: string): Promise<{ readonly once: readonly OutEvent[], readonly all: readonly OutEvent[] }> {
+/** Events of alarms of one device as a sink sees them: a repeat of an id is passed over. @param after where to begin in its lane */
+export async function eventsOf (store: Store, tenant: string, device: string, after = ''): Promise<{ readonly once: readonly OutEvent[], readonly all: readonly OutEvent[] }> {
   const all: OutEvent[] = []
-  let after = ''
-  for (;;) {
-    const { events, position } = await store.readEvents(laneOf(tenant, device), after, 1000)
+  for (let at = after; ;) {
+    const { events, position } = await store.readEvents(laneOf(tenant, device), at, 1000)
     for (const { event } of events) if (event.tenant === tenant && event.device === device && event.type.startsWith('alarm.')) all.push(event)
-    if (events.length === 0 && position === after) break
-    after = position
     if (events.length === 0) break
+    at = position
   }
   const seen = new Set<string>()
   return { all, once: all.filter(({ id }) => !seen.has(id) && seen.add(id)) }

@@ -107,7 +107,7 @@ export async function commandWorld (t: Teardown, store: Store, more: Partial<Com
   const begunUs = clock.nowUs() - 60e6
   const bells = new DeviceBells({ bus: null })
   const journalId = more.journalId ?? `journal-${Math.random().toString(36).slice(2)}`
-  const service = new CommandService({ store, journalId, clock, log: silentLog, bell: bells, shared: false, intents: null, answersApplied: async () => {}, ...more })
+  const service = new CommandService({ store, journalId, clock, log: silentLog, bell: bells, shared: false, intents: null, answersApplied: async () => {}, lookEveryMs: 100, ...more })
   await service.open()
   t.teardown(async () => { await service.close() })
   const world: CommandWorld = {

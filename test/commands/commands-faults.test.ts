@@ -87,14 +87,14 @@ void t.test('what is shown agrees with what was handed over and answered, whatev
   let share = 0.15
   const world = await commandWorld(t, failing(inner, random, () => share), { pendingMax: 1000 })
   const gadgets = new Map(Array.from({ length: devices }, (_, i) => [`g${i}`, new Gadget(world, `g${i}`, random, (i + 1) * 1e6)]))
-  const untilMs = Date.now() + 4000
+  const untilMs = Date.now() + 3000
   const running = [...gadgets.values()].map(async gadget => { await gadget.run(untilMs) })
   const made: { device: string, id: string }[] = []
   for (let i = 0; i < commands; i++) {
     const device = `g${Math.floor(random() * devices)}`
     const more = { retries: Math.floor(random() * 3), timeoutMs: 20 + random() * 800, priority: Math.floor(random() * 10), delivery: random() < 0.2 ? 'ifConnected' as const : 'queued' as const, idempotency: { key: `k${i}`, fingerprint: '' } }
     made.push({ device, id: (await trying(async () => await world.ask(device, more))).id })
-    await new Promise(resolve => { setTimeout(resolve, random() * 25) })
+    await new Promise(resolve => { setTimeout(resolve, random() * 18) })
   }
   await Promise.all(running)
   share = 0

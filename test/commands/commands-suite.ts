@@ -74,8 +74,9 @@ export function commandsSuite (t: Test, open: () => Promise<Store>, more: Partia
     await w.until(device, never.id, 'expired')
     const link = w.connect(device, { answer: 'hold' })
     t.equal(link.handed.length, 0)
-    const unknown = await w.ask(device, { timeoutMs: 150, name: 'unknown' })
+    const unknown = await w.ask(device, { name: 'unknown' })
     await link.until(1)
+    w.clock.offsetUs += 61e6
     await w.until(device, unknown.id, 'unanswered')
     t.equal(w.service.view(await w.service.get(tenant, device, unknown.id) as Command).delivery, 'unknown')
     link.ack()
@@ -91,9 +92,10 @@ export function commandsSuite (t: Test, open: () => Promise<Store>, more: Partia
     const w = await world(t)
     const device = newDevice()
     const link = w.connect(device)
-    const asked = await w.ask(device, { timeoutMs: 100 })
+    const asked = await w.ask(device)
     await link.until(1)
     const stamp = w.clock.nowUs()
+    w.clock.offsetUs += 61e6
     await w.until(device, asked.id, 'unanswered')
     await w.answer(device, asked, { status: 'done' }, { stamp })
     t.match(await w.service.get(tenant, device, asked.id), { end: null, answer: { late: false, at: stamp } })

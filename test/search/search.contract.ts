@@ -30,7 +30,7 @@ export function searchContract (t: Test, engine: () => SearchEngine): void {
     // Rows that were read before and come after.
     await search.putTwins(devices.map((device, i) => rowOf('prop', { ...others[(i + 3) % others.length], id: device.id }, 1)))
     let found = 0
-    for (const filter of fc.sample(anyFilter, { seed, numRuns: 120 })) {
+    for (const filter of fc.sample(anyFilter, { seed, numRuns: 80 })) {
       const text = `seed ${seed}: ${printFilter(filter)}`
       const choice = queryOf('prop', { filter })
       if (metricsOf(filter).size > 5) {
@@ -57,9 +57,8 @@ export function searchContract (t: Test, engine: () => SearchEngine): void {
     await analytics.insertPoints(texts.map((value, i) => point('hostile', `d${i}`, value, value)))
     for (const [i, value] of texts.entries()) {
       const json = JSON.stringify(value)
-      for (const text of [`name eq ${json}`, `type eq ${json}`, `gateway in (${json})`, `tags[${json}] eq ${json}`, `reported[${json}] exists`, `reported.deep[${json}][${json}] eq 1`, `latest[${json}] eq ${json}`, ...value.includes('*') ? [] : [`name like ${JSON.stringify(`${value}*`)} and name le ${json}`]]) {
-        t.strictSame(await idsOf('hostile', text), [`d${i}`], text)
-      }
+      const terms = [`name eq ${json}`, `type eq ${json}`, `gateway in (${json})`, `tags[${json}] eq ${json}`, `reported[${json}] exists`, `reported.deep[${json}][${json}] eq 1`, `latest[${json}] eq ${json}`, ...value.includes('*') ? [] : [`name like ${JSON.stringify(`${value}*`)} and name le ${json}`]]
+      for (const text of [terms.join(' and '), `${terms.join(' or ')} and not id exists`]) t.strictSame(await idsOf('hostile', text), [`d${i}`], encodeURIComponent(text))
     }
     t.equal((await idsOf('hostile', 'id exists')).length, texts.length, 'nothing was dropped')
   })
@@ -105,9 +104,9 @@ export function searchContract (t: Test, engine: () => SearchEngine): void {
     await search.putTwins([rowOf(tenant, { id: 'd' }, 2, { erasedBefore: pointTime + 3000 })])
     t.equal(await latest(), undefined, 'a device that was made again has nothing of the one before, carried out yet or not')
     t.strictSame(await idsOf(tenant, 'latest.m exists'), [])
-    await analytics.insertPoints([at(1, 6, { stamp: pointTime + 4000 }), at(30, 7, { stamp: pointTime + 4000 })], 1e6)
+    await analytics.insertPoints([at(6, 6, { stamp: pointTime + 4000 }), at(30, 7, { stamp: pointTime + 4000 })], 1e6)
     t.equal(await latest(), 7)
-    await analytics.insertPoints([at(1, 6, { stamp: pointTime + 4000 })])
+    await analytics.insertPoints([at(6, 6, { stamp: pointTime + 4000 })])
     await analytics.dropWrittenBefore(tenant, 2e6)
     t.equal(await latest(), 6, 'a rebuild leaves what came again')
   })
@@ -138,7 +137,7 @@ export function searchContract (t: Test, engine: () => SearchEngine): void {
       const got: string[] = []
       let after: SearchPosition | null = null
       do {
-        const page: Awaited<ReturnType<typeof search.findTwins>> = await search.findTwins(queryOf(tenant, { sort: order, after, limit: 7 }))
+        const page: Awaited<ReturnType<typeof search.findTwins>> = await search.findTwins(queryOf(tenant, { sort: order, after, limit: 17 }))
         got.push(...page.twins.map(({ id }) => id))
         // Through JSON, as a cursor goes; and a device that comes and goes meanwhile moves nothing.
         after = page.next === null ? null : JSON.parse(JSON.stringify(page.next)) as SearchPosition

@@ -67,6 +67,29 @@ export function cassandraEventLogFaults (t: Test, client: CassandraClient): void
     t.ok(found.length < 3 * devices.length * each, `few come twice: ${found.length} of ${devices.length * each}`)
   })
 
+  void t.test('an event whose write arrives when readers are past it is told again, for them', async t => {
+    const tenant = newTenantId()
+    const lane = laneOf(tenant, 'd')
+    let held = true
+    const late = clientWith(client, {
+      write: async (cql, parameters) => {
+        if (held) await pause(settleMs + 100)
+        held = false
+        await client.write(cql, parameters)
+      }
+    })
+    const [log, reader] = [new CassandraEventLog(late, { clock: systemClock, settleMs }), new CassandraEventLog(client, { clock: systemClock, settleMs })]
+    const start = await reader.endOfEvents(lane)
+    const appending = log.appendEvents([outEventOf(tenant, 'd', 1)])
+    await pause(settleMs + 20)
+    const past = await reader.readEvents(lane, start, 10)
+    t.strictSame(past.events, [])
+    await appending
+    t.equal(log.stats.again, 1)
+    await pause(settleMs + 5)
+    t.strictSame((await reader.readEvents(lane, past.position, 10)).events.map(({ event }) => event.id), [`${tenant}:d:1`])
+  })
+
   void t.test('of one node the first telling of each is in order, however slow its writes', async t => {
     const seed = newSeed()
     const tenant = newTenantId()

@@ -75,6 +75,8 @@ void t.test('commits that were asked for at once for one entity are judged one a
   const outcomes = await Promise.all([0, 1, 1, 0, 2, 3, 3].map(async expected => await store.commitEntities([commitOf(key, expected)], false)))
   t.strictSame(outcomes.flat(), [true, true, false, false, true, true, false])
   t.strictSame((await store.readEntityEvents(key, 0, 9, 9)).map(({ version }) => version), [1, 2, 3, 4])
+  const [bad, good] = await Promise.allSettled([store.commitEntities([commitOf(keyOf('x', 'no\0name'), 0)], false), store.commitEntities([commitOf(key, 4)], false)])
+  t.match([bad.status, good.status], ['rejected', 'fulfilled'], 'one that cannot be written takes no other along')
 })
 
 void t.test('nothing is made by reading, versions and positions go on after a restart', async t => {

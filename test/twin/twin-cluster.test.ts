@@ -6,7 +6,7 @@ import { silentLog } from '../../src/core/log.js'
 import type { EntityKey } from '../../src/store/entity-store.js'
 import { openStore } from '../../src/store/open-store.js'
 import type { Store } from '../../src/store/store.js'
-import type { TwinId } from '../../src/twin/twin-model.js'
+import type { ChangeOutcome, TwinId } from '../../src/twin/twin-model.js'
 import type { TwinService, TwinServiceOptions } from '../../src/twin/twin-service.js'
 import { rebuildTwins } from '../../src/twin/rebuild-twins.js'
 import { newKeyspace } from '../store/cassandra-fixture.js'
@@ -60,19 +60,21 @@ t.test('twins on a cluster', async t => {
   t.test('two nodes with many writers on one twin: a version and an event for each change, no gap', async t => {
     const nodes = [node(a, journalA), node(b, journalB)]
     const id = await newDevice(a)
-    const each = 60
-    const outcomes = await Promise.all(nodes.flatMap((twins, n) => Array.from({ length: each }, async (_, i) => {
-      await new Promise(resolve => { setTimeout(resolve, i * 7) })
-      return await twins.change(id, { desired: { [`n${n}_${i}`]: i } }, operator)
-    })))
+    const [writers, each] = [5, 8]
+    const count = 2 * writers * each
+    const outcomes = (await Promise.all(nodes.flatMap((twins, n) => Array.from({ length: writers }, async (_, w) => {
+      const made: ChangeOutcome[] = []
+      for (let i = 0; i < each; i++) made.push(await twins.change(id, { desired: { [`n${n}_${w}_${i}`]: i } }, operator))
+      return made
+    })))).flat()
     t.ok(outcomes.every(outcome => outcome.kind === 'changed'))
     const versions = outcomes.map(outcome => 'twin' in outcome ? outcome.twin.version : 0).sort((x, y) => x - y)
-    t.same(versions, Array.from({ length: 2 * each }, (_, i) => i + 1), 'every change has a version of its own')
-    t.equal(Object.keys((await nodes[0].get(id))?.desired ?? {}).length, 2 * each, 'none was overwritten')
+    t.same(versions, Array.from({ length: count }, (_, i) => i + 1), 'every change has a version of its own')
+    t.equal(Object.keys((await nodes[0].get(id))?.desired ?? {}).length, count, 'none was overwritten')
     const events = await a.readEntityEvents(keyOf(id), 1, 1000, 1000)
     t.same(events.map(event => event.version), versions)
     t.ok(nodes.some(twins => twins.stats.conflicts > 0), `${nodes.map(twins => twins.stats.conflicts).join(' and ')} conflicts, ${nodes.map(twins => twins.stats.commits).join(' and ')} commits`)
-    await requireTold(t, a, id.tenant, 2 * each)
+    await requireTold(t, a, id.tenant, count)
     t.match(await rebuildTwins({ store: a, tenant: id.tenant, write: false, writer: 'x', nowStamp }), { twins: 1, differing: 0, unprovable: 0 })
   })
 

@@ -29,6 +29,7 @@ import type { IdempotencyKeys } from './idempotency-keys.js'
 import type { ModelSource } from './model-routes.js'
 import type { NodeListing } from './node-routes.js'
 import type { TransferSource } from './transfer-source.js'
+import type { TwinJobSource } from './twin-job-routes.js'
 
 export interface HttpEdgeOptions {
   readonly host: string
@@ -67,6 +68,8 @@ export interface HttpEdgeOptions {
   readonly events?: EventsSource
   /** Fleet search; absent: analytics is off. */
   readonly search?: SearchSource
+  /** Bulk changes of twins; absent: their route answers 503. */
+  readonly twinJobs?: TwinJobSource
   /** Imports, exports and deletions; absent: their routes answer 503. */
   readonly transfer?: TransferSource
   /** Models of device types; absent: their routes answer 503. */

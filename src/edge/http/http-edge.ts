@@ -37,6 +37,7 @@ import { sqlRoutes } from './sql-routes.js'
 import { systemRoutes } from './system-routes.js'
 import { telemetryRoutes } from './telemetry-routes.js'
 import { tenantRoutes } from './tenant-routes.js'
+import { twinJobRoutes } from './twin-job-routes.js'
 import { twinRoutes } from './twin-routes.js'
 import { webhookRoutes } from './webhook-routes.js'
 import { WebSocketEntry } from './web-socket-entry.js'
@@ -88,7 +89,7 @@ function resources (context: EdgeContext) {
       void reply.header('cache-control', 'no-store')
       done()
     })
-    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, sqlRoutes, liveRoutes, importRoutes, exportRoutes, jobRoutes, eraseRoutes, nodeRoutes, deviceInletRoutes, commandRoutes, modelRoutes, alarmRoutes, alarmRuleRoutes, twinRoutes, eventRoutes, webhookRoutes]) await api.register(routes(context))
+    for (const routes of [tenantRoutes, deviceRoutes, deviceTokenRoutes, keyRoutes, queryRoutes, aggregateRoutes, planRoutes, deadLetterRoutes, analyticsRoutes, fleetRoutes, sqlRoutes, liveRoutes, importRoutes, exportRoutes, jobRoutes, eraseRoutes, nodeRoutes, deviceInletRoutes, commandRoutes, modelRoutes, alarmRoutes, alarmRuleRoutes, twinRoutes, eventRoutes, webhookRoutes, twinJobRoutes]) await api.register(routes(context))
   }
 }
 

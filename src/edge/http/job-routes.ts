@@ -1,4 +1,4 @@
-/** Jobs of a tenant: imports and deletions, to follow and to stop. */
+/** Jobs of a tenant: imports, deletions and bulk changes of twins, to follow and to stop. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { TwinfoldError } from '../../core/errors.js'
 import type { Job } from '../../store/job-store.js'
@@ -42,8 +42,8 @@ export function jobRoutes (context: EdgeContext) {
 
     app.delete('/jobs/:id', {
       ...routeDocs({
-        summary: 'Stop an import',
-        description: 'What it has written stays. A deletion cannot be stopped: its points are erased already.',
+        summary: 'Stop an import or a bulk change of twins',
+        description: 'What it has done stays. A deletion cannot be stopped: its points are erased already.',
         tag: 'transfer',
         params: idParams,
         answers: { 202: { description: 'It stops soon.', schema: jobSchema } },

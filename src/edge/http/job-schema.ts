@@ -5,7 +5,7 @@ export const jobSchema: Schema = {
   type: 'object',
   properties: {
     id: { type: 'string' },
-    kind: { type: 'string', enum: ['import', 'delete'] },
+    kind: { type: 'string', enum: ['import', 'delete', 'twins'] },
     state: { type: 'string', enum: ['queued', 'running', 'waiting', 'done', 'failed', 'cancelled'] },
     createdAt: { type: 'string', format: 'date-time' },
     updatedAt: { type: 'string', format: 'date-time' },
@@ -17,6 +17,14 @@ export const jobSchema: Schema = {
       properties: {
         bytes: { type: 'integer' }, rows: { type: 'integer' }, points: { type: 'integer' }, types: { type: 'object' },
         refusedRows: { type: 'integer' }, refused: { type: 'object' }, samples: { type: 'array', items: { type: 'object' } }, deadLetters: { type: 'integer' }, settings: { type: 'object' }
+      }
+    },
+    twins: {
+      type: 'object',
+      description: 'Of a bulk change of twins: how many devices were chosen, and what became of them; why of the first 20 that were refused or gone.',
+      properties: {
+        choice: { type: 'string' }, reason: { type: 'string' }, total: { type: ['integer', 'null'] }, done: { type: 'integer' }, changed: { type: 'integer' }, unchanged: { type: 'integer' }, conditionNotMet: { type: 'integer' },
+        refused: { type: 'integer' }, missing: { type: 'integer' }, errors: { type: 'array', items: { type: 'object' } }
       }
     },
     delete: {

@@ -71,6 +71,8 @@ class Ingest {
   }
 
   #append (admission: Admission, kind: RecordKind, identity: Buffer, body: Buffer, reply: FastifyReply, first: FirstClaim | null): void {
+    const { presence, clock } = this.#context.options
+    if (admission.device !== null) presence?.noteActivity(admission.tenant, admission.device.id, clock.nowUs())
     const flags = admission.device === null ? RecordFlags.multiDevice : 0
     if (first === null || first.stamp === null) this.#replies.append({ kind, flags, identity, body, messages: 1 }, reply, first === null ? null : first.claim)
     else this.#replies.append({ kind, flags: flags | RecordFlags.reserved, identity, body, messages: 1, stamp: first.stamp }, reply, first.claim)

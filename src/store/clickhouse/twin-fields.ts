@@ -89,7 +89,7 @@ export class TwinFields {
     const { alias, is } = this.latest(metric)
     return {
       number: { is: `(${is} AND ${alias}.type = 1)`, value: `${alias}.number`, type: 'Float64' },
-      boolean: { is: `(${is} AND ${alias}.type = 2)`, value: `${alias}.boolean` },
+      boolean: { is: `(${is} AND ${alias}.type = 2)`, value: `toUInt8(${alias}.boolean)` },
       string: { is: `(${is} AND ${alias}.type = 3)`, value: `${alias}.string`, prefix: '' },
       exists: is
     }

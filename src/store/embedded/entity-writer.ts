@@ -11,7 +11,7 @@
 import type { Clock } from '../../core/clock.js'
 import type { EntityCommit } from '../entity-store.js'
 import { laneOf, type OutEvent } from '../event-log.js'
-import { encodeEvents, eventSize } from '../out-event-codec.js'
+import { encodeEvents } from '../out-event-codec.js'
 import type { DatabasePool } from './database-pool.js'
 import { encodeEvent, encodeHead, entityTables, headKey, itemKey, logEndKey, logKey, positionOfLogKey, versionKey, versionOfHead } from './entity-keys.js'
 import { entitiesName } from './filenames.js'
@@ -23,9 +23,22 @@ const groupBytesMax = 4 * 1024 * 1024
 /** Entities whose versions are remembered, so that a write need not read first; the ones changed longest ago go. */
 const versionsMax = 20_000
 
+interface Told { readonly lane: number, readonly value: Buffer }
+
+/** A commit as rows: made before it waits, so that one that cannot be made rejects its own call alone. */
+interface Prepared {
+  readonly head: Buffer
+  /** The head's key as the name that its version is remembered by. */
+  readonly name: string
+  readonly expected: number
+  readonly version: number
+  readonly operations: readonly Operation[]
+  readonly told: readonly Told[]
+}
+
 interface Request {
-  readonly commits: readonly EntityCommit[]
-  readonly events: readonly OutEvent[]
+  readonly commits: readonly Prepared[]
+  readonly told: readonly Told[]
   readonly bytes: number
   readonly resolve: (committed: boolean[]) => void
   readonly reject: (error: unknown) => void
@@ -60,8 +73,11 @@ export class EntityWriter {
 
   /** For each commit whether it was made; the events are told whatever became of the commits. */
   async write (commits: readonly EntityCommit[], events: readonly OutEvent[]): Promise<boolean[]> {
+    const prepared = commits.map(prepare)
+    const told = events.map(toldOf)
+    const bytes = bytesOf(told) + prepared.reduce((sum, commit) => sum + bytesOf(commit.told) + bytesOf(commit.operations), 0)
     return await new Promise<boolean[]>((resolve, reject) => {
-      this.#requests.push({ commits, events, bytes: sizeOf(commits, events), resolve, reject })
+      this.#requests.push({ commits: prepared, told, bytes, resolve, reject })
       if (!this.#writing) void this.#writeGathered()
     })
   }
@@ -110,50 +126,43 @@ export class EntityWriter {
   }
 
   async #make (requests: readonly Request[]): Promise<Group> {
-    const keys = requests.map(({ commits }) => commits.map(({ key }) => headKey(key)))
-    await this.#readVersions(keys.flat())
+    await this.#readVersions(requests.flatMap(({ commits }) => commits))
     const group = new Group()
-    requests.forEach(({ commits, events }, r) => {
-      group.outcomes.push(commits.map((commit, i) => this.#commit(group, keys[r][i], commit)))
-      for (const event of events) this.#tell(group, event)
-    })
+    for (const { commits, told } of requests) {
+      group.outcomes.push(commits.map(commit => this.#commit(group, commit)))
+      for (const one of told) this.#tell(group, one)
+    }
     return group
   }
 
-  #commit (group: Group, head: Buffer, commit: EntityCommit): boolean {
-    const name = head.toString('latin1')
-    const version = group.versions.get(name) ?? this.#versions.get(name) ?? 0
-    if (version !== commit.expected) {
+  #commit (group: Group, { name, expected, version, operations, told }: Prepared): boolean {
+    if ((group.versions.get(name) ?? this.#versions.get(name)) !== expected) {
       this.stats.refused++
       return false
     }
-    const { key, writer, state, events, items = [], outbox } = commit
-    group.versions.set(name, commit.version)
-    const { operations } = group
-    operations.push(put(head, encodeHead({ version: commit.version, writer, writerFrom: commit.expected + 1, state })))
-    for (const event of events) operations.push(put(versionKey(entityTables.event, key, event.version), encodeEvent(event)))
-    for (const { id, body } of items) operations.push(body === null ? del(itemKey(key, id)) : put(itemKey(key, id), Buffer.from(body)))
-    for (const event of outbox) this.#tell(group, event)
+    group.versions.set(name, version)
+    for (const operation of operations) group.operations.push(operation)
+    for (const one of told) this.#tell(group, one)
     this.stats.commits++
     return true
   }
 
-  #tell (group: Group, event: OutEvent): void {
-    const lane = laneOf(event.tenant, event.device)
+  #tell (group: Group, { lane, value }: Told): void {
     this.#position = Math.max((this.#position as number) + 1, this.#clock.nowUs())
-    group.operations.push(put(logKey(lane, this.#position), encodeEvents([event])))
+    group.operations.push(put(logKey(lane, this.#position), value))
     group.lanes.add(lane)
     this.stats.events++
   }
 
   /** Makes the versions of the entities known that are not, and the position where the log goes on. */
-  async #readVersions (heads: readonly Buffer[]): Promise<void> {
-    const missing = heads.filter(head => !this.#versions.has(head.toString('latin1')))
+  async #readVersions (commits: readonly Prepared[]): Promise<void> {
+    const missing = commits.filter(({ name }) => !this.#versions.has(name))
     if (missing.length > 0) {
-      const values = await this.#pool.read(entitiesName, [], async database => await database.getMany(missing) as (Buffer | undefined)[])
-      missing.forEach((head, i) => {
-        const value = values[i]
-        this.#versions.set(head.toString('latin1'), value === undefined ? 0 : versionOfHead(value))
+      const values = await this.#pool.read(entitiesName, [], async database => await database.getMany(missing.map(({ head }) => head)) as Buffer[])
+      missing.forEach(({ name }, i) => {
+        // Where there is no database yet there are no values either.
+        const value = values[i] as Buffer | undefined
+        this.#versions.set(name, value === undefined ? 0 : versionOfHead(value))
       })
     }
     this.#readable ??= await this.#pool.read(entitiesName, 0, lastPosition)
@@ -190,14 +199,21 @@ async function lastPosition (database: Database): Promise<number> {
   return last
 }
 
-function sizeOf (commits: readonly EntityCommit[], events: readonly OutEvent[]): number {
+function prepare ({ key, writer, expected, version, state, events, items = [], outbox }: EntityCommit): Prepared {
+  const head = headKey(key)
+  const operations: Operation[] = [put(head, encodeHead({ version, writer, writerFrom: expected + 1, state }))]
+  for (const event of events) operations.push(put(versionKey(entityTables.event, key, event.version), encodeEvent(event)))
+  for (const { id, body } of items) operations.push(body === null ? del(itemKey(key, id)) : put(itemKey(key, id), Buffer.from(body)))
+  return { head, name: head.toString('latin1'), expected, version, operations, told: outbox.map(toldOf) }
+}
+
+function toldOf (event: OutEvent): Told {
+  return { lane: laneOf(event.tenant, event.device), value: encodeEvents([event]) }
+}
+
+/** About: keys and what LevelDB adds are small beside the values. */
+function bytesOf (rows: readonly { readonly value?: Uint8Array }[]): number {
   let bytes = 0
-  for (const event of events) bytes += eventSize(event)
-  for (const { state, events: history, items, outbox } of commits) {
-    bytes += 200 + (state?.length ?? 0)
-    for (const { body } of history) bytes += 100 + body.length
-    for (const item of items ?? []) bytes += 100 + (item.body?.length ?? 0)
-    for (const event of outbox) bytes += eventSize(event)
-  }
+  for (const { value } of rows) bytes += 100 + (value?.length ?? 0)
   return bytes
 }
