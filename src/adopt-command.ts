@@ -1,5 +1,6 @@
 /** `twinfold journal adopt DIR` as a command: asks who lives, adopts, and says what was done. */
 import { adoptJournal } from './adopt.js'
+import { adoptedHandlers } from './adopt-handlers.js'
 import type { Config } from './config.js'
 import type { Clock } from './core/clock.js'
 import { TwinfoldError } from './core/errors.js'
@@ -22,7 +23,7 @@ export async function adopt (config: Config, directory: string, tools: Tools): P
   const clickHouse = clickHouseSettings(config)
   const nodes = await nodesNow(store.redis, tools)
   const lines = nodes === null ? ['Redis does not answer, so nobody could be asked whether the journal\'s node is really gone.'] : []
-  const { journalId, already, slices, readings, points, messages, damagedRecords, notInAnalytics = '' } = await adoptJournal({ directory, store, ...(clickHouse === null ? {} : { clickHouse }), packThreads: config.packThreads, nodes: nodes ?? [], ...tools })
+  const { journalId, already, slices, readings, points, messages, damagedRecords, notInAnalytics = '' } = await adoptJournal({ directory, store, ...(clickHouse === null ? {} : { clickHouse }), packThreads: config.packThreads, nodes: nodes ?? [], appliedBy: async (opened, journal) => adoptedHandlers(config, opened, journal, tools), ...tools })
   lines.push(already
     ? `Journal ${journalId} was adopted before; nothing was done.`
     : `Journal ${journalId} is adopted: ${slices} slices, ${readings} readings, ${points} points packed, ${messages} messages of devices applied${damagedRecords > 0 ? `, ${damagedRecords} damaged records passed over (see the log)` : ''}.`)

@@ -43,7 +43,7 @@ export interface PipelineParts {
   /** Evaluates alarm rules on what is packed. */
   readonly alarms: { on (pool: PackingPool): PackingPool }
   /** Holds the journal back until what devices said is applied. */
-  readonly applier: { readonly appliedTo: number, flushed (position: number): Promise<void> }
+  readonly applier: { readonly appliedTo: number, readonly behind: boolean, flushed (position: number): Promise<void> }
   /** Held (key `merge`) while entries of the outbox's stream `merge` are written. */
   readonly outboxLane: KeyedLock
   /** How long workers may remember tenants, plans and erasures, milliseconds. */
@@ -139,7 +139,7 @@ export async function openPipeline (config: Config, parts: PipelineParts): Promi
   const keeper = new JournalKeeper({
     journal, cursors: store, packer, applier: parts.applier, clock, log, flush: async () => { await store.raw.flush() }, flushIntervalMs: 30_000, keepMs: config.journalKeepMs, flushBytes: segmentBytesMax * 4
   })
-  const pressureControl = new PressureControl({ journal, packer, pressure, lagMsMax: config.lagMsMax, backlogBytesMin: 16 * 1024 * 1024, intervalMs: 10 })
+  const pressureControl = new PressureControl({ journal, packer, applier: parts.applier, pressure, lagMsMax: config.lagMsMax, backlogBytesMin: 16 * 1024 * 1024, intervalMs: 10 })
   const hotFollower = store.hot === null ? null : new HotFollower({ journal, packer, pool: tapped, log })
   await lifecycle.open({ name: 'plan keeper', open: async () => { planKeeper.open() }, close: async () => { await planKeeper.close() } })
   await lifecycle.open({ name: 'journal keeper', open: async () => { keeper.open() }, close: async () => { await keeper.close() } })

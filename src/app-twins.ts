@@ -23,6 +23,7 @@ import { InletJournal } from './inlet/inlet-journal.js'
 import { JournalIntents } from './inlet/intents.js'
 import { JournalInlet } from './inlet/journal-inlet.js'
 import type { Journal } from './journal/journal-types.js'
+import { ReplicatedJournal } from './journal/replicated-journal.js'
 import type { Pressure } from './gate/pressure.js'
 import { ModelRules } from './models/model-rules.js'
 import { ModelService } from './models/model-service.js'
@@ -32,6 +33,10 @@ import type { NodeMembership } from './nodes/node-membership.js'
 import { readBootId } from './pipeline/start-cursor.js'
 import { PresenceService } from './presence/presence-service.js'
 import type { DependencyStatus } from './store/dependency-status.js'
+import { CachedEntityReader } from './store/cached-entities.js'
+import { copiedEntities } from './store/copied-entities.js'
+import { methodsOf } from './store/methods-of.js'
+import { openEntityCopies } from './store/open-copies.js'
 import { openBellBus } from './store/open-live.js'
 import type { Store } from './store/store.js'
 import type { DeadLetterKeeper } from './tenancy/dead-letter-keeper.js'
@@ -62,6 +67,8 @@ export interface TwinParts {
   readonly presence: PresenceService
   readonly models: ModelService
   readonly violations: ViolationLog
+  /** What became of reads of twins. */
+  readonly copies: CachedEntityReader
   readonly twins: TwinService
   readonly delivery: TwinDelivery
   readonly questions: TwinAnswers
@@ -72,13 +79,21 @@ export interface TwinParts {
   readonly events: Events
   readonly applier: Applier
   /** The journal as the edges append to it. */
-  readonly journal: InletJournal
+  readonly journal: Journal
+  /** That, where it answers only when the record is in Cassandra as well (`ack: replicated`). */
+  readonly replicated: ReplicatedJournal | null
   readonly inlet: JournalInlet
   /** Where events for MQTT subscribers go; set once the broker is there. */
   readonly publisher: { publish: ((tenant: string, topic: string, payload: Buffer) => Promise<void>) | null }
 }
 
 const drainMs = 5000
+
+function entitiesOf (store: Store) {
+  return methodsOf(store, [
+    'getEntity', 'getEntityVersion', 'commitEntities', 'readEntityEvents', 'readEntityItems', 'getEntityItem', 'putEntitySnapshot', 'findEntitySnapshot', 'dropEntityHistory', 'scanEntities', 'appendEvents'
+  ])
+}
 
 /** Everything that the pipeline and the edges are given. Timers start here, the applier does not: `followDevices`. */
 export async function openTwins (config: Config, wiring: TwinWiring): Promise<TwinParts> {
@@ -99,8 +114,14 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   // Both are needed by what they need: they are there before the first message is.
   const later: { intents: IntentLog | null, applier: Applier | null, closing: boolean } = { intents: null, applier: null, closing: false }
   const intents: IntentLog | null = shared ? { note: async key => { await later.intents?.note(key) } } : null
+  const copies = spec.kind === 'cluster' ? openEntityCopies(spec.redis, { clock, log }) : null
+  if (copies !== null) {
+    await lifecycle.open({ name: 'copies of twins', close: async () => { await copies.close() } })
+    watched.push(() => [copies.status()])
+  }
+  const reader = new CachedEntityReader({ store, copies: copies?.copies ?? null })
   const twins = new TwinService({
-    store, registry: store, deviceLock: changes, rules: modelRules, writer: journal.journalId, authoritative: !shared, intents,
+    store: copies === null ? store : { ...entitiesOf(store), ...copiedEntities(store, reader) }, registry: store, deviceLock: changes, rules: modelRules, writer: journal.journalId, authoritative: !shared, intents,
     onTagsCopied: (tenant, device) => { bell.ring(tenant, device, 'registry') },
     nowStamp: () => journal.takeStamps(1), random: () => randomInt(2 ** 32) / 2 ** 32, historyDays: config.twinHistoryDays, log
   })
@@ -128,15 +149,16 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   const repeat: IntentHandler = { repeat: async key => { await (key.kind === 'commands' ? commands : twins).repeat(key) } }
   const applier = new Applier({
     journal, cursors: store, from: await appliedStart(store, journal.journalId, readBootId()), handlers: [twins, commands.answers, new DeviceEvents(store)], intents: shared ? repeat : null,
-    deadLetters: { add: async letters => { await deadLetters.add(letters) } }, clock, log
+    deadLetters: { add: async letters => { await deadLetters.add(letters) } }, onApplied: position => { replicated?.appliedUpTo(position) }, clock, log
   })
   later.applier = applier
   const inletJournal = new InletJournal(journal, applier)
   later.intents = new JournalIntents(inletJournal)
+  const replicated = config.ack === 'replicated' ? new ReplicatedJournal({ journal: inletJournal }) : null
   const alarms = new AlarmService({ documents: store, engine: alarmEngine, rules, clock, log })
   return {
-    bell, presence, models, violations, twins, delivery, questions: new TwinAnswers({ twins, log }), commands, rules, alarmEngine, alarms, events, applier, journal: inletJournal,
-    inlet: new JournalInlet({ journal: inletJournal, applier, pressure }), publisher
+    bell, presence, models, violations, copies: reader, twins, delivery, questions: new TwinAnswers({ twins, log }), commands, rules, alarmEngine, alarms, events, applier, journal: replicated ?? inletJournal,
+    replicated, inlet: new JournalInlet({ journal: replicated ?? inletJournal, applier, pressure }), publisher
   }
 }
 

@@ -9,6 +9,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { openPipeline, type PipelineParts } from './app-pipeline.js'
+import { openSearch } from './app-search.js'
 import { followDevices, openTwins } from './app-twins.js'
 import type { Config } from './config.js'
 import type { Clock } from './core/clock.js'
@@ -22,7 +23,6 @@ import { Authenticator } from './gate/authenticate.js'
 import { Pressure } from './gate/pressure.js'
 import { Revocations } from './gate/revocations.js'
 import { openJournal } from './journal/journal.js'
-import { ReplicatedJournal } from './journal/replicated-journal.js'
 import { LatestValues } from './live/latest-values.js'
 import { LiveHub } from './live/live-hub.js'
 import { addHttpMetrics, createMetrics } from './metrics.js'
@@ -99,11 +99,8 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const outboxLane = new KeyedLock()
   const changes = new KeyedLock()
   const devices = await openTwins(config, { clock, log, lifecycle, watched, store, spec, journal, membership: cluster?.membership ?? null, node: cluster?.sealers ?? null, pressure, deadLetters, changes })
-  const replicated = config.ack === 'replicated' ? new ReplicatedJournal({ journal: devices.journal }) : null
-  // What the edges append to: with `ack: replicated` it answers only when the record is in Cassandra as well.
-  const inlet = replicated ?? devices.journal
   const pipeline = await openPipeline(config, {
-    clock, log, outboxLane, live, store, journal, spec, watched, pressure, lifecycle, deadLetters, idempotency, leaseMs, alarms: devices.alarmEngine, applier: devices.applier, sealers: cluster?.sealers ?? null, onCursor: position => { replicated?.packedUpTo(position) }
+    clock, log, outboxLane, live, store, journal, spec, watched, pressure, lifecycle, deadLetters, idempotency, leaseMs, alarms: devices.alarmEngine, applier: devices.applier, sealers: cluster?.sealers ?? null, onCursor: position => { devices.replicated?.packedUpTo(position) }
   })
   await followDevices(devices, { lifecycle, store, clock, log })
   const analytics = pipeline.analytics?.service ?? null
@@ -122,9 +119,13 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   await lifecycle.open({ name: 'transfer', open: async () => { await transfer.open() }, close: async () => { await transfer.close() } })
   const queries = new QueryPool({ store: spec, threads: config.queryThreads, waitingMax: config.queriesWaitingMax, timeoutMs: config.queryTimeoutMs })
   await lifecycle.open({ name: 'queries', close: async () => { await queries.close() } })
+  const latest = new LatestValues({ queries, tenants, nowUs: () => clock.nowUs() })
+  const { search, jobs: twinJobs } = await openSearch({
+    clock, log, lifecycle, store, journal, tenants, twins: devices.twins, presence: devices.presence, bell: devices.bell, shared: spec.kind === 'cluster', bootId: cluster?.sealers?.bootId ?? null, latest, transfer, analytics: pipeline.analytics
+  })
   await lifecycle.open({
     name: 'live',
-    open: async () => { live.open({ latest: new LatestValues({ queries, tenants, nowUs: () => clock.nowUs() }), bus: spec.kind === 'cluster' ? openLiveBus(spec.redis, { clock, log }) : null }) },
+    open: async () => { live.open({ latest, bus: spec.kind === 'cluster' ? openLiveBus(spec.redis, { clock, log }) : null }) },
     close: async () => { await live.close() }
   })
   const retention = new RetentionJob({ store, log, clock })
@@ -142,7 +143,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     host: config.host,
     port: config.mqttPort,
     webSocket: true,
-    journal: inlet,
+    journal: devices.journal,
     registry: store,
     authenticator,
     pressure,
@@ -180,7 +181,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const http: HttpEdge = await createHttpEdge({
     host: config.host,
     port: config.httpPort,
-    journal: inlet,
+    journal: devices.journal,
     store,
     authenticator,
     tenants,
@@ -204,6 +205,8 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     ...(cluster === null ? {} : { nodes: cluster.membership, announce: revocation => { revocations?.announce(revocation) } }),
     ...(analytics === null ? {} : { analytics }),
     ...(fleet === null ? {} : { fleet: fleet.fleet, sql: fleet.sql }),
+    ...(search === null ? {} : { search }),
+    twinJobs,
     clock,
     log
   })

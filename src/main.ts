@@ -10,6 +10,7 @@ import { readConfig, settings, type Config } from './config.js'
 import { systemClock } from './core/clock.js'
 import { migrate } from './migrate.js'
 import { rebuildAnalytics } from './rebuild-command.js'
+import { rebuildTwinsCommand } from './rebuild-twins-command.js'
 import { verifyCommand, type VerifyArguments } from './verify-command.js'
 
 const usage = `twinfold: IoT telemetry ingestion and digital twins
@@ -19,6 +20,8 @@ const usage = `twinfold: IoT telemetry ingestion and digital twins
   twinfold journal adopt DIR     pack what a dead node's journal directory still holds into the cluster's store
   twinfold rebuild analytics [--tenant ID]
                                  bring everything into analytics anew from the store (embedded: while the server is not running)
+  twinfold rebuild twins [--tenant ID] [--check]
+                                 make twins anew from their history and rewrite those that differ (embedded: while the server is not running)
 
   twinfold verify                recompute the tiers of sealed buckets from raw and report every difference; exit code 1 where there is one
       [--tenant T [--device D]] [--from TIME] [--to TIME] [--json]      (embedded store: the server must not be running)
@@ -29,7 +32,7 @@ const usage = `twinfold: IoT telemetry ingestion and digital twins
   --settings  list all settings (environment variables)
 `
 
-type Command = { readonly kind: 'verify', readonly given: VerifyArguments } | { readonly kind: 'serve', readonly demo: boolean } | { readonly kind: 'compact' | 'migrate' | 'help' | 'settings' } | { readonly kind: 'adopt', readonly directory: string } | { readonly kind: 'rebuild', readonly tenant: string | null }
+type Command = { readonly kind: 'verify', readonly given: VerifyArguments } | { readonly kind: 'serve', readonly demo: boolean } | { readonly kind: 'compact' | 'migrate' | 'help' | 'settings' } | { readonly kind: 'adopt', readonly directory: string } | { readonly kind: 'rebuild', readonly tenant: string | null } | { readonly kind: 'rebuild twins', readonly tenant: string | null, readonly check: boolean }
 
 function misused (message: string): never {
   process.stderr.write(`twinfold: ${message}\n\n${usage}`)
@@ -41,19 +44,25 @@ const verifyOptions = { tenant: { type: 'string' }, device: { type: 'string' }, 
 function parseCommand (): Command {
   let given
   try {
-    given = parseArgs({ allowPositionals: true, options: { demo: { type: 'boolean' }, compact: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' }, ...verifyOptions } })
+    given = parseArgs({ allowPositionals: true, options: { demo: { type: 'boolean' }, compact: { type: 'boolean' }, help: { type: 'boolean' }, settings: { type: 'boolean' }, check: { type: 'boolean' }, ...verifyOptions } })
   } catch (error) {
     misused((error as Error).message)
   }
   const { values, positionals: [first, ...rest] } = given
   if (first === 'verify' && rest.length === 0 && values.help !== true) return { kind: 'verify', given: values }
+  if (first === 'rebuild' && rest.length === 1 && values.help !== true) {
+    const { tenant = null, check = false, device, from, to, json } = values
+    if ([device, from, to, json].some(value => value !== undefined)) misused(`'rebuild' takes --tenant`)
+    if (rest[0] === 'twins') return { kind: 'rebuild twins', tenant, check }
+    if (rest[0] === 'analytics' && !check) return { kind: 'rebuild', tenant }
+  }
+  if (values.check === true) misused(`--check belongs to 'rebuild twins'`)
   const misplaced = Object.keys(verifyOptions).find(name => name in values)
   if (misplaced !== undefined) misused(`--${misplaced} belongs to 'verify'`)
   if (values.help === true) return { kind: 'help' }
   if (values.settings === true) return { kind: 'settings' }
   if (values.compact === true) return { kind: 'compact' }
   if (first === undefined) return { kind: 'serve', demo: values.demo === true }
-  if (first === 'rebuild' && rest[0] === 'analytics' && rest.length === 1) return { kind: 'rebuild', tenant: values.tenant ?? null }
   if (first === 'migrate' && rest.length === 0) return { kind: 'migrate' }
   if (first === 'journal' && rest[0] === 'adopt' && rest.length === 2) return { kind: 'adopt', directory: rest[1] }
   misused(`there is no command '${[first, ...rest].join(' ')}'`)
@@ -107,6 +116,7 @@ if (command.kind === 'verify') {
   }
 }
 if (command.kind === 'rebuild') await runToEnd(async () => await rebuildAnalytics(config, command.tenant, { ...tools, tell: text => process.stderr.write(text) }))
+if (command.kind === 'rebuild twins') await runToEnd(async () => await rebuildTwinsCommand(config, command, { ...tools, tell: text => process.stderr.write(text) }))
 if (command.kind === 'adopt') await runToEnd(async () => await adopt(config, command.directory, tools))
 
 let app: App | undefined

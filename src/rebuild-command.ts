@@ -12,6 +12,7 @@ import { TwinfoldError } from './core/errors.js'
 import type { Log } from './core/log.js'
 import { openAnalytics } from './store/open-analytics.js'
 import { openStore } from './store/open-store.js'
+import { wantFill } from './search/projection-state.js'
 import { clickHouseSettings, storeSpec } from './store-spec.js'
 
 interface Tools {
@@ -49,6 +50,8 @@ export async function rebuildAnalytics (config: Config, tenant: string | null, {
     let toldMs = clock.monotonicMs()
     try {
       const rebuild = new Rebuild({ store, analytics, pool, clock, log })
+      // Devices for search are filled by the server: one that runs begins soon, else it does at its start.
+      await wantFill(store, clock.nowUs())
       const { devices, points, hours, damaged } = await rebuild.run(tenant, progress => {
         if (clock.monotonicMs() - toldMs < 1000) return
         toldMs = clock.monotonicMs()

@@ -73,6 +73,7 @@ export class AnalyticsService {
   #timer: NodeJS.Timeout | null = null
   #healAgainMs = 0
   #catchingUp = false
+  #onRebuild: () => void = () => {}
 
   constructor (parts: AnalyticsParts) {
     this.#parts = parts
@@ -101,6 +102,12 @@ export class AnalyticsService {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#parts.rebuild.stop()
   }
+
+  /** Whether anything is brought over: not before the first question of an embedded server. */
+  get following (): boolean { return this.#following && this.#parts.embedded?.engine.state !== 'off' }
+
+  /** Told when a rebuild of everything is asked for. */
+  onRebuild (listener: () => void): void { this.#onRebuild = listener }
 
   get status (): AnalyticsStatus {
     const { projector, rebuild, embedded } = this.#parts
@@ -164,6 +171,7 @@ export class AnalyticsService {
   /** Begins a rebuild unless one runs. */
   startRebuild (tenant: string | null): RebuildProgress | null {
     const { rebuild, log } = this.#parts
+    this.#onRebuild()
     if (rebuild.progress?.state !== 'running') rebuild.run(tenant).catch((error: Error) => { log.error({ error: error.message }, 'the rebuild of analytics failed') })
     return rebuild.progress
   }

@@ -217,6 +217,7 @@ function firstFor (events: readonly Kept[], position: string): number {
     if (events[middle].logged.position > position) high = middle
     else low = middle + 1
   }
-  while (low > 0 && events[low - 1].displaced && events[low - 1].logged.position === position) low--
+  // Some may come again. Who read the log itself may stand between two positions of these.
+  while (low > 0 && events[low - 1].displaced) low--
   return low
 }

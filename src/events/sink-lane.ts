@@ -70,6 +70,8 @@ export class SinkLane {
   #revision = 0
   #dirty = false
   #unsure = false
+  /** It stopped as the claim had run out: another node may have served the lane since. */
+  #lapsed = false
   #running: Promise<void> | null = null
   #again = false
   #stopped = false
@@ -115,6 +117,11 @@ export class SinkLane {
       this.#again = false
       this.kick()
     })
+  }
+
+  /** The claim was renewed: where it had run out for a while, it goes on from what is stored. */
+  wake (): void {
+    if (this.#lapsed && this.#holds()) this.kick()
   }
 
   /** The lane brought nothing for this tenant between the two positions. */
@@ -193,6 +200,15 @@ export class SinkLane {
   get #mayRun (): boolean { return !this.#stopped && !this.#sink.paused && this.#holds() }
 
   async #run (): Promise<void> {
+    if (this.#lapsed && this.#holds()) {
+      this.#lapsed = false
+      this.#state = null
+    }
+    await this.#goOn()
+    if (!this.#holds()) this.#lapsed = true
+  }
+
+  async #goOn (): Promise<void> {
     while (this.#mayRun) {
       const state = this.#state ?? await this.#load()
       if (state.start.number < this.#sink.start.number) this.#restart(state)

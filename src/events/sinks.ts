@@ -89,8 +89,8 @@ export class Sinks {
     }, waitMs).unref()
   }
 
-  /** Lanes that are served, and sinks. */
-  get lanes (): number { return this.#followed.size }
+  /** Lanes whose claim is this node's at this moment, and sinks. */
+  get lanes (): number { return this.#options.claims.held.length }
   get sinks (): number { return this.#running.size }
 
   /** Lanes of sinks by state, and the age of what waits longest in each, ms. */
@@ -185,6 +185,7 @@ export class Sinks {
     for (const lane of surplus) await this.#leave(lane)
     const failure = this.#running.size === 0 ? null : await claims.renew().then(() => null, (error: Error) => error)
     for (const lane of [...this.#followed.keys()]) if (!claims.holds(lane)) await this.#leave(lane)
+    this.#eachLane(lane => { lane.wake() })
     if (failure !== null) throw failure
     for (const lane of claims.held) {
       if (this.#followed.has(lane)) continue

@@ -225,9 +225,10 @@ export function commandsSuite (t: Test, open: () => Promise<Store>, more: Partia
     t.equal(told.find(({ commandId, state }) => commandId === queued.id && state === 'undeliverable')?.state, 'undeliverable')
     t.equal(told.find(({ commandId, state }) => commandId === sent.id && state === 'unanswered')?.state, 'unanswered')
     await w.ask(device)
-    const numbers = (await w.events(device)).map(({ event }) => event.sequence?.number ?? 0)
-    t.same(numbers, [...numbers].sort((a, b) => a - b))
-    t.equal(new Set(numbers).size, numbers.length)
+    // Where nodes share the store an event may come again, always the same one.
+    const events = new Map((await w.events(device)).map(({ event }) => [event.id, event.sequence?.number ?? 0]))
+    const numbers = [...events.values()]
+    t.same(numbers, [...new Set(numbers)].sort((a, b) => a - b))
   })
 
   void t.test('lists are newest first, page by page, by state and name', async t => {

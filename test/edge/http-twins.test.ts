@@ -142,3 +142,24 @@ t.test('a server without twins says so', async t => {
   const b = await bench(t)
   t.match((await b.call('GET', 'devices/pump-1/twin', { key: b.keys.operator })).json, { status: 503, code: 'not_ready' })
 })
+
+t.test('tags of a device are its twin\'s, and its twin comes and goes with it', async t => {
+  const store = await embeddedStore(t)
+  await store.createTenant({ id: 'acme', name: 'acme', createdAt: 0, retention: [{ sinceStamp: 0, days: 365 }], disabled: false })
+  const lock = new KeyedLock()
+  const twins = service(t, store, { deviceLock: lock })
+  const b = await bench(t, { twins, changes: lock })
+  const registry = ['createDevice', 'getDevice', 'updateDevice', 'deleteDevice'] as const
+  for (const name of registry) Object.assign(b.store, { [name]: store[name].bind(store) })
+  const { operator } = b.keys
+  t.equal((await b.call('POST', 'devices', { key: operator, body: { id: 'new-1', tags: { site: 'a' } } })).status, 201)
+  t.match((await b.call('GET', 'devices/new-1/twin', { key: operator })).json, { version: 1, tags: { site: 'a' } })
+  t.match((await b.call('PATCH', 'devices/new-1', { key: operator, body: { name: 'N', tags: { line: '4' } } })).json, { name: 'N', tags: { line: '4' } })
+  t.same((await b.call('GET', 'devices/new-1/twin', { key: operator })).json.tags, { line: '4' })
+  t.match((await b.call('PATCH', 'devices/new-1/twin', { key: operator, body: { tags: { site: 'b' } } })).json, { version: 3 })
+  t.same((await b.call('GET', 'devices/new-1', { key: operator })).json.tags, { line: '4', site: 'b' })
+  t.equal((await b.call('DELETE', 'devices/new-1', { key: operator })).status, 200)
+  t.equal((await b.call('GET', 'devices/new-1/twin', { key: operator })).status, 404)
+  t.equal((await b.call('POST', 'devices', { key: operator, body: { id: 'new-1' } })).status, 201)
+  t.match((await b.call('GET', 'devices/new-1/twin', { key: operator })).json, { version: 5, tags: {}, desired: {} })
+})

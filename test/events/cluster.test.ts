@@ -9,7 +9,6 @@ import { CassandraClaims } from '../../src/store/cluster/cassandra/cassandra-cla
 import type { CassandraClient } from '../../src/store/cluster/cassandra/cassandra-client.js'
 import { CassandraDocuments } from '../../src/store/cluster/cassandra/cassandra-documents.js'
 import { CassandraEventLog } from '../../src/store/cluster/cassandra/cassandra-event-log.js'
-import { laneOf } from '../../src/store/event-log.js'
 import { methodsOf } from '../../src/store/methods-of.js'
 import { migratedKeyspace, openClient } from '../store/cassandra-fixture.js'
 import { skipWithout } from '../support/services.js'
@@ -76,13 +75,7 @@ async function takesOver (t: Test, client: CassandraClient): Promise<void> {
   live.splice(0, 1)
   const diedMs = performance.now()
   for (let i = 0; i < 10; i++) await append(b.store)
-  await receiver.until(() => new Set(receiver.ids).size === number * devices, 30_000).catch(error => {
-    const ids = new Set(receiver.ids)
-    const missing: string[] = []
-    for (let n = 1; n <= number; n++) for (let d = 0; d < devices; d++) if (!ids.has(`acme/d${d}/${n}`)) missing.push(`${laneOf('acme', `d${d}`)}:d${d}/${n}`)
-    console.error(missing.join(' '), nodeA.stats, nodeB.stats, nodeB.tails.stats)
-    throw error
-  })
+  await receiver.until(() => new Set(receiver.ids).size === number * devices, 30_000)
   t.comment(`all of the dead node's lanes were served again after ${Math.round(performance.now() - diedMs)} ms with a lease of 1500 ms`)
   t.same(disordered(receiver.events), [])
   t.equal(nodeB.stats.lanes, 16)

@@ -29,6 +29,13 @@ export async function readAll (log: EventLog, lane: number, after: string, limit
   }
 }
 
+/** The events of the tenant, of repeats the first. A slow cluster tells some again; the embedded log never does. */
+function firstOf (log: EventLog, tenant: string, found: readonly OutEvent[]): OutEvent[] {
+  const mine = found.filter(event => event.tenant === tenant)
+  const seen = new Set<string>()
+  return log.settleMs === 0 ? mine : mine.filter(({ id }) => !seen.has(id) && seen.add(id))
+}
+
 export function eventLogContract (t: Test, open: OpenEntityStore): void {
   void t.test('events: of one lane are read in the order they were told in, whatever the limit, and nothing before the end that was asked for', async t => {
     const log = await open()
@@ -39,7 +46,7 @@ export function eventLogContract (t: Test, open: OpenEntityStore): void {
     for (let i = 0; i < events.length; i += 7) await log.appendEvents(events.slice(i, i + 7))
     await settled(log)
     const plain = JSON.parse(JSON.stringify(events)) as OutEvent[]
-    const mine = (found: readonly LoggedEvent[]): OutEvent[] => found.map(({ event }) => event).filter(event => event.tenant === tenant)
+    const mine = (found: readonly LoggedEvent[]): OutEvent[] => firstOf(log, tenant, found.map(({ event }) => event))
     for (const limit of [1, 7, 1000]) {
       const { events: found, position } = await readAll(log, lane, start, limit)
       t.strictSame(JSON.parse(JSON.stringify(mine(found))), plain, `limit ${limit}`)
@@ -47,7 +54,12 @@ export function eventLogContract (t: Test, open: OpenEntityStore): void {
       t.ok(found.every((one, i) => i === 0 || one.position > found[i - 1].position), 'positions sort as text')
     }
     const { events: found } = await readAll(log, lane, start)
-    for (const i of [0, 5, 58]) t.strictSame(mine((await readAll(log, lane, found[i].position)).events).map(({ id }) => id), plain.slice(i + 1).map(({ id }) => id), 'goes on from any position')
+    for (const i of [0, 5, 58]) {
+      const { position } = found.find(({ event }) => event.id === plain[i].id) as LoggedEvent
+      const rest = new Set(mine((await readAll(log, lane, position)).events).map(({ id }) => id))
+      t.ok(plain.slice(i + 1).every(({ id }) => rest.has(id)), 'goes on from any position')
+      if (log.settleMs === 0) t.equal(rest.size, plain.length - i - 1)
+    }
     t.strictSame(mine((await log.readEvents(lane, await log.endOfEvents(lane), 10)).events), [])
     t.strictSame(await log.readEvents(lane, start, 0).then(({ events }) => events), [])
     await t.rejects(log.readEvents(lane, 'nonsense', 10), { code: 'invalid_field' })
@@ -70,8 +82,8 @@ export function eventLogContract (t: Test, open: OpenEntityStore): void {
         if (last) await settled(log)
         const read = await log.readEvents(lane, position, 1 + random(20))
         position = read.position
-        found.push(...read.events.map(({ event }) => event).filter(event => event.tenant === tenant))
-        if (last && read.events.length === 0) return found
+        found.push(...read.events.map(({ event }) => event))
+        if (last && read.events.length === 0) return firstOf(log, tenant, found)
         if (!last) await pause(5)
       }
     })
@@ -102,7 +114,7 @@ export function eventLogContract (t: Test, open: OpenEntityStore): void {
     await log.appendEvents(events)
     await log.appendEvents([])
     await settled(log)
-    const found = (await Promise.all(starts.map(async (start, lane) => (await readAll(log, lane, start, 50)).events))).flat().map(({ event }) => event).filter(event => event.tenant === tenant)
+    const found = firstOf(log, tenant, (await Promise.all(starts.map(async (start, lane) => (await readAll(log, lane, start, 50)).events))).flat().map(({ event }) => event))
     t.strictSame(found.map(({ id }) => id).sort(), events.map(({ id }) => id).sort())
     t.equal(found.filter(({ device }) => device === 'large').every(({ data }) => data.length === 256 * 1024), true)
   })
@@ -139,7 +151,7 @@ export function eventLogContract (t: Test, open: OpenEntityStore): void {
     await woken
     stop()
     await settled(store)
-    const found = (await readAll(store, lane, start)).events.map(({ event }) => event).filter(event => event.tenant === tenant)
+    const found = firstOf(store, tenant, (await readAll(store, lane, start)).events.map(({ event }) => event))
     t.strictSame(found.map(event => event.sequence?.number), [1, 2, 3, 4, 5])
   })
 }

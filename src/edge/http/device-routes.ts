@@ -18,6 +18,8 @@ import { isoTime } from './query-time.js'
 import { idParams, pageQuery, pageSchema, routeDocs } from './route-docs.js'
 import type { Schema } from './schema-check.js'
 import { deviceNotFound } from './telemetry-admission.js'
+import { actorOf } from './twin-request.js'
+import type { Actor } from '../../twin/twin-model.js'
 
 const textSchema: Schema = { type: 'string', maxLength: 256 }
 const deviceIdSchema: Schema = { type: 'string', pattern: `^[A-Za-z0-9._:@\\-]{1,${deviceIdCharsMax}}$` }
@@ -49,13 +51,15 @@ async function requireGateway (context: EdgeContext, tenant: string, id: string,
   if (gateway === null || !gateway.gateway) throw new TwinfoldError('invalid_field', `'gatewayId' must name another device of this tenant that is a gateway`, { field: 'gatewayId' })
 }
 
-async function createDevice (context: EdgeContext, tenant: string, body: DeviceChange & { readonly id: string }): Promise<{ device: Device, token: object }> {
+async function createDevice (context: EdgeContext, tenant: string, body: DeviceChange & { readonly id: string }, actor: Actor): Promise<{ device: Device, token: object }> {
   const { store, clock } = context.options
   const { id, name = '', type = '', gateway = false, gatewayId = null, tags = {} } = body
   const device: Device = { tenant, id, name, type, gateway, gatewayId, createdAt: clock.nowUs(), tags: checkedTags(tags) }
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     await requireGateway(context, tenant, id, gatewayId)
     if (!await store.createDevice(device)) throw new TwinfoldError('already_exists', `device '${id}' exists already`, { field: 'id' })
+    // Before it has a token, so before it can say anything.
+    await context.options.twins?.deviceCreated(tenant, id, device.tags ?? {}, actor)
     const { secret, credential } = newCredential('device', tenant, id, 'first token', device.createdAt)
     await store.putCredential(credential)
     context.devices.forget(tenant, id)
@@ -65,7 +69,27 @@ async function createDevice (context: EdgeContext, tenant: string, body: DeviceC
   })
 }
 
-async function changeDevice (context: EdgeContext, tenant: string, id: string, change: DeviceChange): Promise<Device> {
+/** Tags are the twin's (src/twin); the registry has a copy, which the change of the twin writes. */
+async function changeTags (context: EdgeContext, tenant: string, id: string, tags: Tags, actor: Actor): Promise<void> {
+  const outcome = await context.options.twins?.change({ tenant, device: id, name: '' }, { tags, replace: true }, actor)
+  if (outcome?.kind === 'refused') throw outcome.code === 'not_found' ? deviceNotFound(id) : new TwinfoldError(outcome.code, outcome.detail, { field: 'tags' })
+  context.devices.forget(tenant, id)
+  context.options.analytics?.noteDevice(tenant, id)
+}
+
+async function changeDevice (context: EdgeContext, tenant: string, id: string, asked: DeviceChange, actor: Actor): Promise<Device> {
+  const { store, twins } = context.options
+  if (asked.tags !== undefined) checkedTags(asked.tags)
+  const { tags, ...rest } = asked
+  const throughTwin = twins !== undefined && tags !== undefined
+  const changed = await changeRecord(context, tenant, id, throughTwin ? rest : asked)
+  if (!throughTwin) return changed
+  // Not under the lock of the record, which the copy takes.
+  await changeTags(context, tenant, id, tags, actor)
+  return await store.getDevice(tenant, id) ?? changed
+}
+
+async function changeRecord (context: EdgeContext, tenant: string, id: string, change: DeviceChange): Promise<Device> {
   const { store } = context.options
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
@@ -106,18 +130,24 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
  * The erasure is written before the device goes, so that a crash in between leaves no readings behind, and once more after,
  * so that it also covers what was accepted meanwhile. Returns its stamp.
  */
-async function deleteDevice (context: EdgeContext, tenant: string, id: string): Promise<{ stamp: number, job: string | null }> {
+async function deleteDevice (context: EdgeContext, tenant: string, id: string, actor: Actor): Promise<{ stamp: number, job: string | null }> {
   const { store } = context.options
   return await context.changes.run(`device\0${tenant}\0${id}`, async () => {
     const device = isDeviceId(id) ? await store.getDevice(tenant, id) : null
     if (device === null) throw deviceNotFound(id)
     await store.putErasure({ tenant, device: id, stamp: context.stamps.now() })
     if (device.gateway) await releaseChildren(context, tenant, id)
+    await context.options.twins?.deviceDeleted(tenant, id, actor)
+    // Before, so that nothing waits for a device that is later given its id; after, for what was asked for meanwhile.
+    await context.options.commands?.deviceDeleted(tenant, id)
     await store.deleteDevice(tenant, id)
+    // What it said until it was gone from the registry may have made its twins anew.
+    await context.options.twins?.deviceDeleted(tenant, id, actor)
     context.devices.forget(tenant, id)
     context.options.analytics?.noteDevice(tenant, id)
     context.options.search?.noteDevice(tenant, id)
     cutOff(context, { kind: 'device', tenant, device: id })
+    await context.options.commands?.deviceDeleted(tenant, id).catch(() => {})
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
     // A device that is later given its id was never connected. What is left of it where the store is away shows nothing of its data.
@@ -147,7 +177,7 @@ export function deviceRoutes (context: EdgeContext) {
       }),
       onRequest: operator
     }, async (request, reply) => {
-      const { device, token } = await createDevice(context, tenantOf(request), request.body as DeviceChange & { id: string })
+      const { device, token } = await createDevice(context, tenantOf(request), request.body as DeviceChange & { id: string }, actorOf(request))
       return await reply.code(201).header('location', `/api/v1/devices/${encodeURIComponent(device.id)}`).send({ device: deviceView(device), token })
     })
 
@@ -192,7 +222,7 @@ export function deviceRoutes (context: EdgeContext) {
         answers: { 200: { description: 'The device as it is now.', schema: deviceSchema } }
       }),
       onRequest: operator
-    }, async request => deviceView(await changeDevice(context, tenantOf(request), (request.params as { id: string }).id, request.body as DeviceChange)))
+    }, async request => deviceView(await changeDevice(context, tenantOf(request), (request.params as { id: string }).id, request.body as DeviceChange, actorOf(request))))
 
     app.delete('/devices/:id', {
       ...routeDocs({
@@ -204,7 +234,7 @@ export function deviceRoutes (context: EdgeContext) {
       }),
       onRequest: operator
     }, async request => {
-      const { stamp, job } = await deleteDevice(context, tenantOf(request), (request.params as { id: string }).id)
+      const { stamp, job } = await deleteDevice(context, tenantOf(request), (request.params as { id: string }).id, actorOf(request))
       return { deleted: true, erasedBefore: stamp, job }
     })
   }

@@ -212,8 +212,8 @@ function toldOf (event: OutEvent): Told {
 }
 
 /** About: keys and what LevelDB adds are small beside the values. */
-function bytesOf (rows: readonly { readonly value?: Uint8Array }[]): number {
+function bytesOf (rows: readonly (Told | Operation)[]): number {
   let bytes = 0
-  for (const { value } of rows) bytes += 100 + (value?.length ?? 0)
+  for (const row of rows) bytes += 100 + ('value' in row ? row.value.length : 0)
   return bytes
 }
