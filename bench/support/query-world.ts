@@ -4,6 +4,7 @@ import { request, Agent } from 'node:http'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { systemClock } from '../../src/core/clock.js'
+import { inParallel } from '../../src/core/in-parallel.js'
 import { silentLog } from '../../src/core/log.js'
 import { newCredential } from '../../src/gate/authenticate.js'
 import { openStore } from '../../src/store/open-store.js'
@@ -129,7 +130,7 @@ export async function openQueryWorld ({ profile, root, devices, settings = {}, l
     let secret: string
     try {
       await store.createTenant({ id: benchTenant, name: benchTenant, createdAt: systemClock.nowUs(), retention: [{ sinceStamp: 0, days: retentionDays }], disabled: false })
-      for (const id of devices) await store.createDevice({ tenant: benchTenant, id, type: 'plant', name: id, gateway: false, gatewayId: null, createdAt: systemClock.nowUs() })
+      await inParallel(devices, async id => { await store.createDevice({ tenant: benchTenant, id, type: 'plant', name: id, gateway: false, gatewayId: null, createdAt: systemClock.nowUs() }) })
       const made = newCredential('operator', benchTenant, null, 'bench', systemClock.nowUs())
       ;({ secret } = made)
       await store.putCredential(made.credential)

@@ -9,7 +9,7 @@ import { fieldsOf, type Filter } from '../core/filter/filter.js'
 import { parseFilter } from '../core/filter/parse-filter.js'
 import { isoTime } from '../core/iso-time.js'
 import { usPerDay, type Value } from '../core/reading.js'
-import type { FoundTwin, SearchChoice, SearchPosition, TwinSearchStore } from '../store/twin-search.js'
+import { searchMetricsMax, type FoundTwin, type SearchChoice, type SearchPosition, type TwinSearchStore } from '../store/twin-search.js'
 import { retentionDaysAt, type Tenant } from '../tenancy/model.js'
 import { fieldsDefault, parseShown, parseSort, showTwin } from './search-fields.js'
 import type { TwinProjector } from './twin-projector.js'
@@ -90,6 +90,8 @@ export class DeviceSearch {
     const shown = parseShown(request.fields ?? fieldsDefault)
     const sort = request.sort === undefined ? [] : parseSort(request.sort)
     if (shown.documents && limit > documentsPerPageMax) throw new TwinfoldError('invalid_field', `'limit' is at most ${documentsPerPageMax} where desired or reported state is shown`, { field: 'limit' })
+    const metrics = new Set([...shown.latest, ...metricsOf(filter), ...sort.filter(({ field }) => field.root === 'latest').map(({ field }) => field.path[0])])
+    if (metrics.size > searchMetricsMax) throw new TwinfoldError('invalid_field', `a search looks at the latest values of at most ${searchMetricsMax} metrics`, { field: 'filter' })
     if (request.fresh === true) return await this.#fresh(request, filter)
     await this.#ready()
     // Before the search: what came in meanwhile makes the answer newer than it says, not older.
