@@ -11,9 +11,11 @@ import { answersApplied } from './commands/answers-applied.js'
 import { CommandService } from './commands/command-service.js'
 import type { Config } from './config.js'
 import type { Clock } from './core/clock.js'
+import { TwinfoldError } from './core/errors.js'
 import type { KeyedLock } from './core/keyed-lock.js'
 import type { Lifecycle } from './core/lifecycle.js'
 import type { Log } from './core/log.js'
+import { twinView } from './edge/http/twin-view.js'
 import { Events } from './events/events.js'
 import { appliedStart } from './inlet/applied-start.js'
 import { Applier } from './inlet/applier.js'
@@ -31,7 +33,8 @@ import { ViolationLog } from './models/violation-log.js'
 import { DeviceBells } from './nodes/device-bells.js'
 import type { NodeMembership } from './nodes/node-membership.js'
 import { readBootId } from './pipeline/start-cursor.js'
-import { PresenceService } from './presence/presence-service.js'
+import { presenceChanges } from './presence/presence-events.js'
+import { PresenceService, type PresenceServiceOptions } from './presence/presence-service.js'
 import type { DependencyStatus } from './store/dependency-status.js'
 import { CachedEntityReader } from './store/cached-entities.js'
 import { copiedEntities } from './store/copied-entities.js'
@@ -76,6 +79,8 @@ export interface TwinParts {
   readonly rules: RuleService
   readonly alarmEngine: AlarmEngine
   readonly alarms: AlarmService
+  readonly sources: SourceWatch
+  readonly modelRules: ModelRules
   readonly events: Events
   readonly applier: Applier
   /** The journal as the edges append to it. */
@@ -88,6 +93,8 @@ export interface TwinParts {
 }
 
 const drainMs = 5000
+
+const presenceMethods = ['putConnected', 'putDisconnected', 'putLost', 'dropConnections', 'putActivity', 'getPresence', 'putPresenceBoot', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence', 'takeClaim', 'releaseClaim'] as const
 
 function entitiesOf (store: Store) {
   return methodsOf(store, [
@@ -104,15 +111,22 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   if (bus !== null) watched.push(() => [bus.status()])
   const bell = new DeviceBells({ bus })
   await lifecycle.open({ name: 'bell', open: async () => { bell.open() }, close: async () => { await bell.close() } })
-  const presence = new PresenceService({ store, membership, node: node?.node ?? '', bootId, staleAfterS: config.staleAfterS, clock, log })
+  // Needed by what they need: they are there before the first connection is.
+  const later: { intents: IntentLog | null, applier: Applier | null, sources: SourceWatch | null, closing: boolean } = { intents: null, applier: null, sources: null, closing: false }
+  const presenceStore: PresenceServiceOptions['store'] = {
+    ...methodsOf(store, presenceMethods),
+    appendEvents: async events => {
+      await store.appendEvents(events)
+      for (const change of presenceChanges(events)) later.sources?.notePresence(change)
+    }
+  }
+  const presence = new PresenceService({ store: presenceStore, membership, node: node?.node ?? '', bootId, staleAfterS: config.staleAfterS, clock, log })
   await lifecycle.open({ name: 'presence', open: async () => { await presence.open() }, close: async () => { await presence.close() } })
 
   const violations = new ViolationLog({ clock })
   const models = new ModelService({ documents: store, violations, clock, changed: (tenant, type) => { modelRules.forgetModel(tenant, type) } })
   const modelRules = new ModelRules({ registry: store, models, violations, clock })
 
-  // Both are needed by what they need: they are there before the first message is.
-  const later: { intents: IntentLog | null, applier: Applier | null, closing: boolean } = { intents: null, applier: null, closing: false }
   const intents: IntentLog | null = shared ? { note: async key => { await later.intents?.note(key) } } : null
   const copies = spec.kind === 'cluster' ? openEntityCopies(spec.redis, { clock, log }) : null
   if (copies !== null) {
@@ -133,14 +147,27 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
     answersApplied: async () => { await answersApplied(journal, () => later.applier?.passedTo ?? 0, clock, () => later.closing) },
     connected: async (tenant, device) => (await presence.view(tenant, [device]))[0].connected
   })
-  await lifecycle.open({ name: 'commands', open: async () => { await commands.open() }, close: async () => { await commands.close() } })
+  await lifecycle.open({
+    name: 'commands',
+    open: async () => { await commands.open() },
+    close: async () => {
+      later.closing = true
+      await commands.close()
+    }
+  })
 
   const publisher: TwinParts['publisher'] = { publish: null }
   const events = new Events({
     store, clock, log, owner: bootId, node: node?.node ?? 'single', live: node?.live ?? null,
     targets: { allowPrivate: config.webhookPrivate === 'allow', allow: config.webhookAllow },
-    twinState: async (tenant, device, name) => await twins.get({ tenant, device, name }),
-    publish: async (tenant, topic, payload) => { await publisher.publish?.(tenant, topic, payload) }
+    twinState: async (tenant, device, name) => {
+      const [twin, registered] = await Promise.all([twins.get({ tenant, device, name }), store.getDevice(tenant, device)])
+      return twin === null ? null : twinView(twin, registered, 'iso')
+    },
+    publish: async (tenant, topic, payload) => {
+      if (publisher.publish === null) throw new TwinfoldError('not_ready', 'the broker is not open yet')
+      await publisher.publish(tenant, topic, payload)
+    }
   })
   const rules = new RuleService({ documents: store, clock })
   const alarmEngine = new AlarmEngine({
@@ -155,18 +182,20 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   const inletJournal = new InletJournal(journal, applier)
   later.intents = new JournalIntents(inletJournal)
   const replicated = config.ack === 'replicated' ? new ReplicatedJournal({ journal: inletJournal }) : null
-  const alarms = new AlarmService({ documents: store, engine: alarmEngine, rules, clock, log })
+  // Before the packer packs anything.
+  await lifecycle.open({ name: 'alarms', open: async () => { await alarmEngine.open() }, close: async () => { await alarmEngine.close() } })
+  const sources = later.sources = new SourceWatch({ engine: alarmEngine, rules, registry: store, twins, presence, clock, log })
+  const alarms = new AlarmService({ documents: store, engine: alarmEngine, rules, clock, log, ruleChanged: tenant => { sources.ruleChanged(tenant) } })
   return {
-    bell, presence, models, violations, copies: reader, twins, delivery, questions: new TwinAnswers({ twins, log }), commands, rules, alarmEngine, alarms, events, applier, journal: replicated ?? inletJournal,
+    bell, presence, models, violations, copies: reader, twins, delivery, questions: new TwinAnswers({ twins, log }), commands, rules, alarmEngine, alarms, sources, modelRules, events, applier, journal: replicated ?? inletJournal,
     replicated, inlet: new JournalInlet({ journal: replicated ?? inletJournal, applier, pressure }), publisher
   }
 }
 
 /** After the pipeline: messages are applied, alarms evaluated, events told. */
-export async function followDevices (parts: TwinParts, { lifecycle, store, clock, log }: Pick<TwinWiring, 'lifecycle' | 'store' | 'clock' | 'log'>): Promise<void> {
-  const { events, applier, alarmEngine, rules, twins } = parts
+export async function followDevices (parts: TwinParts, lifecycle: Lifecycle): Promise<void> {
+  const { events, applier, sources } = parts
   await lifecycle.open({ name: 'events', open: async () => { events.open() }, close: async () => { await events.close() } })
-  const sources = new SourceWatch({ engine: alarmEngine, rules, registry: store, twins, presence: store, clock, log })
   await lifecycle.open({ name: 'alarm sources', open: async () => { await sources.open() }, close: async () => { await sources.close() } })
   await lifecycle.open({
     name: 'applier',

@@ -26,6 +26,7 @@ import { openJournal } from './journal/journal.js'
 import { LatestValues } from './live/latest-values.js'
 import { LiveHub } from './live/live-hub.js'
 import { addHttpMetrics, createMetrics } from './metrics.js'
+import { addTwinMetrics } from './metrics-twins.js'
 import { NodeMembership } from './nodes/node-membership.js'
 import { readBootId, startCursor } from './pipeline/start-cursor.js'
 import { QueryPool } from './query/query-pool.js'
@@ -93,7 +94,9 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const pressure = new Pressure()
   const idempotency = new IdempotencyKeys(store, { clock, stamps: journal })
   idempotency.recover(journal.recoverKeys(journal.recovered.cursor), journal.durableEnd)
-  const deadLetters = new DeadLetterKeeper(store, { log })
+  // Told of letters once the events are there that tell of them.
+  const letterEvents: { note: ((tenant: string, reason: string | undefined, count: number) => void) | null } = { note: null }
+  const deadLetters = new DeadLetterKeeper(store, { log, noted: (tenant, reason, count) => { letterEvents.note?.(tenant, reason, count) } })
   await lifecycle.open({ name: 'dead letters', open: async () => { await deadLetters.start() }, close: async () => { await deadLetters.close() } })
   const live = new LiveHub({ clock, log })
   const outboxLane = new KeyedLock()
@@ -102,7 +105,8 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const pipeline = await openPipeline(config, {
     clock, log, outboxLane, live, store, journal, spec, watched, pressure, lifecycle, deadLetters, idempotency, leaseMs, alarms: devices.alarmEngine, applier: devices.applier, sealers: cluster?.sealers ?? null, onCursor: position => { devices.replicated?.packedUpTo(position) }
   })
-  await followDevices(devices, { lifecycle, store, clock, log })
+  letterEvents.note = (tenant, reason, count) => { devices.events.deadLetters.note(tenant, reason, count) }
+  await followDevices(devices, lifecycle)
   const analytics = pipeline.analytics?.service ?? null
   const fleet = pipeline.analytics === null ? null : openFleet({
     connection: pipeline.analytics.store.connection, sqlDirectory: join(config.dataDirectory, 'sql'), sql: config.sql, clock, ready: async () => { await pipeline.analytics?.service.ready() }
@@ -178,6 +182,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   }
   const dependencies = (): readonly DependencyStatus[] => joinDependencies(watched.flatMap(statuses => statuses()))
   const metrics = createMetrics({ ...pipeline, live, transfer, journal, pressure, mqtt, queries, broker, deadLetters, membership: cluster?.membership ?? null, revocations, dependencies })
+  addTwinMetrics(metrics, devices)
   const http: HttpEdge = await createHttpEdge({
     host: config.host,
     port: config.httpPort,

@@ -9,7 +9,8 @@ import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
 import type { Value } from '../core/reading.js'
 import { inScope, Side, sideOf } from '../core/threshold.js'
-import type { PresenceRow, PresenceStore } from '../store/presence-store.js'
+import type { PresenceChange } from '../presence/presence-events.js'
+import type { PresenceSource } from '../presence/presence-sink.js'
 import type { RegistryStore } from '../store/registry.js'
 import type { Device } from '../tenancy/model.js'
 import type { Json, TwinChanged, Twins, TwinView } from '../twin/twin-model.js'
@@ -18,20 +19,12 @@ import type { AlarmEngine } from './alarm-engine.js'
 import type { Edge } from './alarm-machine.js'
 import type { RuleService } from './rule-service.js'
 
-export interface PresenceChange {
-  readonly tenant: string
-  readonly device: string
-  readonly connected: boolean
-  /** µs */
-  readonly at: number
-}
-
 export interface SourceWatchOptions {
   readonly engine: Pick<AlarmEngine, 'note'>
   readonly rules: RuleService
   readonly registry: Pick<RegistryStore, 'getDevice' | 'listDevices'>
   readonly twins: Pick<Twins, 'getMany' | 'onChanged'>
-  readonly presence: Pick<PresenceStore, 'getPresence'>
+  readonly presence: Pick<PresenceSource, 'view'>
   readonly clock: Clock
   readonly log: Log
 }
@@ -144,25 +137,18 @@ export class SourceWatch {
       const found: Awaited<ReturnType<RegistryStore['listDevices']>> = await registry.listDevices(tenant, cursor, page)
       const ids = found.items.map(({ id }) => id)
       const views = reported.length === 0 ? [] : await twins.getMany(ids.map(device => ({ tenant, device, name: '' })))
-      const rows = ofPresence.length === 0 ? [] : await presence.getPresence(tenant, ids)
+      const presences = ofPresence.length === 0 ? [] : await presence.view(tenant, ids)
       for (const [at, device] of found.items.entries()) {
         if (this.#closing) return
         const view = views[at] ?? null
         if (view !== null) for (const rule of reported) await this.#note(rule, device, reportedEdge(rule, view))
-        const change = rows[at] === undefined ? null : changeOf(rows[at])
-        if (change !== null) for (const rule of ofPresence) await this.#note(rule, device, presenceEdge(rule, change))
+        const { connected = false, since = 0 } = presences[at] ?? {}
+        // 0: it was never connected.
+        if (since > 0) for (const rule of ofPresence) await this.#note(rule, device, presenceEdge(rule, { tenant, device: device.id, connected, at: since }))
       }
       cursor = found.next
     } while (cursor !== null)
   }
-}
-
-/** null: it was never connected. */
-export function changeOf ({ tenant, device, slots }: PresenceRow): PresenceChange | null {
-  if (slots.length === 0) return null
-  const open = slots.filter(({ disconnected }) => disconnected === null)
-  const times = open.length > 0 ? open.map(({ connected }) => connected.at) : slots.map(({ disconnected, connected }) => disconnected?.at ?? connected.at)
-  return { tenant, device, connected: open.length > 0, at: Math.max(...times) }
 }
 
 function presenceEdge ({ condition }: AlarmRule, { connected, at }: PresenceChange): Edge | null {

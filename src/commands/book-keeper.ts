@@ -64,6 +64,8 @@ export class BookKeeper {
   readonly stats: BookKeeperStats = { commits: 0, conflicts: 0, retold: 0 }
   readonly #options: BookKeeperOptions
   readonly #books: LRUCache<string, Book>
+  /** Versions that this process has committed, and so told. */
+  readonly #told = new LRUCache<string, number>({ max: 100_000 })
   readonly #queues = new Map<string, Queue>()
 
   constructor (options: BookKeeperOptions) {
@@ -162,6 +164,7 @@ export class BookKeeper {
       }
       this.stats.commits++
       this.#books.set(id, made.book)
+      if (shared) this.#told.set(id, made.book.version)
       this.#options.onChanged(tenant, device, draft.changedCommands, made.book)
       return settled
     }
@@ -209,7 +212,7 @@ export class BookKeeper {
       after = items.at(-1)?.id ?? ''
       more = items.length === pendingPage
     }
-    return { version: entity.version, exists: true, state, pending, untold: shared, bytes }
+    return { version: entity.version, exists: true, state, pending, untold: shared && this.#told.get(`${tenant}\0${device}`) !== entity.version, bytes }
   }
 
   async #lastEvents (tenant: string, device: string, { state, pending }: Book): Promise<OutEvent[]> {

@@ -13,3 +13,19 @@ export function disconnectedEvent ({ tenant, device, connection, at, reason }: D
   const data = JSON.stringify({ connected: online, connection, node, via, at, reason })
   return { id: `presence/${tenant}/${device}/${connection}/disconnected`, tenant, device, type: 'device.disconnected', stamp, data }
 }
+
+export interface PresenceChange {
+  readonly tenant: string
+  readonly device: string
+  /** After the event. */
+  readonly connected: boolean
+  /** When it was told, µs. */
+  readonly at: number
+}
+
+/** What events say of connections, in their order. */
+export function presenceChanges (events: readonly OutEvent[]): PresenceChange[] {
+  return events.filter(({ type }) => type === 'device.connected' || type === 'device.disconnected').map(({ tenant, device, stamp, data }) => ({
+    tenant, device, connected: (JSON.parse(data) as { readonly connected: boolean }).connected, at: stamp
+  }))
+}

@@ -22,16 +22,18 @@ export class TwinFields {
   readonly #bound: Bound
   readonly #tenant: string
   readonly #oldestTs: number
+  readonly #only: string
   readonly #metrics = new Map<string, string>()
   readonly #known = new Map<string, SqlField>()
   #activity = false
 
-  /** @param tenant the bound parameter of the tenant */
-  constructor (database: string, bound: Bound, tenant: string, oldestTs: number) {
+  /** @param tenant the bound parameter of the tenant. @param only of the devices that the statement is about; '': all */
+  constructor (database: string, bound: Bound, tenant: string, oldestTs: number, only = '') {
     this.#database = database
     this.#bound = bound
     this.#tenant = tenant
     this.#oldestTs = oldestTs
+    this.#only = only === '' ? '' : ` AND device IN ${only}`
   }
 
   /** @throws TwinfoldError `invalid_field`: too many metrics */
@@ -64,8 +66,8 @@ export class TwinFields {
   joins (): string {
     const joins = [...this.#metrics].map(([metric, alias]) => `LEFT ANY JOIN (
   SELECT device, toUInt8(type) AS type, number, boolean, string, toUnixTimestamp64Micro(ts) AS us, stamp FROM ${this.#database}.latest FINAL
-  WHERE tenant = ${this.#tenant} AND metric = ${this.#bound.add('String', metric)} AND ts >= ${this.#bound.time(this.#oldestTs)}) AS ${alias} ON ${alias}.device = t.device`)
-    if (this.#activity) joins.push(`LEFT ANY JOIN (SELECT device, max(at) AS at FROM ${this.#database}.twin_activity WHERE tenant = ${this.#tenant} GROUP BY device) AS a ON a.device = t.device`)
+  WHERE tenant = ${this.#tenant} AND metric = ${this.#bound.add('String', metric)} AND ts >= ${this.#bound.time(this.#oldestTs)}${this.#only}) AS ${alias} ON ${alias}.device = t.device`)
+    if (this.#activity) joins.push(`LEFT ANY JOIN (SELECT device, max(at) AS at FROM ${this.#database}.twin_activity WHERE tenant = ${this.#tenant}${this.#only} GROUP BY device) AS a ON a.device = t.device`)
     return joins.join('\n')
   }
 

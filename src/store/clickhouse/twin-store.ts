@@ -164,15 +164,17 @@ type DetailRow = readonly [
   activity: number, version: number, desiredVersion: number, reportedVersion: number, updatedAt: number, desired: string, reported: string, ...latest: LatestCells[]
 ]
 
-function detailStatement (database: string, { tenant, latest, documents, oldestTs, nowUs }: SearchQuery, ids: readonly string[]): FleetStatement {
-  const { from, where, bound, fields } = chosen(database, { tenant, filter: null, device: null, nowUs, oldestTs })
+function detailStatement (database: string, { tenant, latest, documents, oldestTs }: SearchQuery, ids: readonly string[]): FleetStatement {
+  const bound = new Bound()
+  const [ofTenant, devices] = [bound.add('String', tenant), bound.add('Array(String)', ids)]
+  const fields = new TwinFields(database, bound, ofTenant, oldestTs, devices)
   const columns = ['t.device', 't.name', 'toString(t.type)', 't.gateway', 't.created_at', 't.tags', 't.state', 't.since', 'toString(t.reason)', fields.activity(),
     't.twin_version', 't.desired_version', 't.reported_version', 't.updated_at', documents ? 't.desired' : "''", documents ? 't.reported' : "''"]
   for (const metric of latest) {
     const { alias, is } = fields.latest(metric)
     columns.push(`(${alias}.us, if(${is}, ${alias}.type, 0), ${alias}.number, ${alias}.boolean, ${alias}.string)`)
   }
-  return { sql: `SELECT ${columns.join(', ')} FROM ${from()}\nWHERE ${where} AND t.device IN ${bound.add('Array(String)', ids)}`, parameters: bound.values }
+  return { sql: `SELECT ${columns.join(', ')} FROM ${database}.twins AS t FINAL ${fields.joins()}\nWHERE t.tenant = ${ofTenant} AND t.device IN ${devices}`, parameters: bound.values }
 }
 
 const denormals: Readonly<Record<string, number>> = { nan: NaN, inf: Infinity, '-inf': -Infinity, '-nan': NaN }
