@@ -1,5 +1,4 @@
 /** Wires fleet search: what brings devices into it, what asks it, and bulk changes of what it finds. Bulk changes of named devices need no analytics. */
-import { randomUUID } from 'node:crypto'
 import type { AnalyticsService } from './analytics/analytics-service.js'
 import type { Clock } from './core/clock.js'
 import type { Lifecycle } from './core/lifecycle.js'
@@ -47,7 +46,8 @@ export interface SearchParts {
 
 export async function openSearch (wiring: SearchWiring): Promise<SearchParts> {
   const { clock, log, store, twins, transfer } = wiring
-  const owner = wiring.bootId ?? randomUUID()
+  // One that has the store to itself goes on at once after a crash; among several a claim of a server that died runs out first.
+  const owner = wiring.bootId ?? 'single'
   const opened = wiring.analytics === null ? null : await openProjection(wiring, wiring.analytics, owner)
   const jobs = new TwinJobs({ store, jobs: transfer, twins, search: opened === null ? null : { asked: opened.asked, store: opened.store }, owner, clock, log })
   transfer.addKind('twins', jobs)

@@ -88,8 +88,8 @@ export interface TwinParts {
   /** That, where it answers only when the record is in Cassandra as well (`ack: replicated`). */
   readonly replicated: ReplicatedJournal | null
   readonly inlet: JournalInlet
-  /** Where events for MQTT subscribers go; set once the broker is there. */
-  readonly publisher: { publish: ((tenant: string, topic: string, payload: Buffer) => Promise<void>) | null }
+  /** Set once they are there: where events for MQTT subscribers go, and who is told that a device's tags were changed. */
+  readonly late: { publish: ((tenant: string, topic: string, payload: Buffer) => Promise<void>) | null, tagsCopied: ((tenant: string, device: string) => void) | null }
 }
 
 const drainMs = 5000
@@ -113,6 +113,7 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   await lifecycle.open({ name: 'bell', open: async () => { bell.open() }, close: async () => { await bell.close() } })
   // Needed by what they need: they are there before the first connection is.
   const later: { intents: IntentLog | null, applier: Applier | null, sources: SourceWatch | null, closing: boolean } = { intents: null, applier: null, sources: null, closing: false }
+  const late: TwinParts['late'] = { publish: null, tagsCopied: null }
   const presenceStore: PresenceServiceOptions['store'] = {
     ...methodsOf(store, presenceMethods),
     appendEvents: async events => {
@@ -136,7 +137,10 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   const reader = new CachedEntityReader({ store, copies: copies?.copies ?? null })
   const twins = new TwinService({
     store: copies === null ? store : { ...entitiesOf(store), ...copiedEntities(store, reader) }, registry: store, deviceLock: changes, rules: modelRules, writer: journal.journalId, authoritative: !shared, intents,
-    onTagsCopied: (tenant, device) => { bell.ring(tenant, device, 'registry') },
+    onTagsCopied: (tenant, device) => {
+      bell.ring(tenant, device, 'registry')
+      late.tagsCopied?.(tenant, device)
+    },
     nowStamp: () => journal.takeStamps(1), random: () => randomInt(2 ** 32) / 2 ** 32, historyDays: config.twinHistoryDays, log
   })
   await lifecycle.open({ name: 'twins', open: async () => { twins.open() }, close: async () => { await twins.close() } })
@@ -156,7 +160,6 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
     }
   })
 
-  const publisher: TwinParts['publisher'] = { publish: null }
   const events = new Events({
     store, clock, log, owner: bootId, node: node?.node ?? 'single', live: node?.live ?? null,
     targets: { allowPrivate: config.webhookPrivate === 'allow', allow: config.webhookAllow },
@@ -165,8 +168,8 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
       return twin === null ? null : twinView(twin, registered, 'iso')
     },
     publish: async (tenant, topic, payload) => {
-      if (publisher.publish === null) throw new TwinfoldError('not_ready', 'the broker is not open yet')
-      await publisher.publish(tenant, topic, payload)
+      if (late.publish === null) throw new TwinfoldError('not_ready', 'the broker is not open yet')
+      await late.publish(tenant, topic, payload)
     }
   })
   const rules = new RuleService({ documents: store, clock })
@@ -188,7 +191,7 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   const alarms = new AlarmService({ documents: store, engine: alarmEngine, rules, clock, log, ruleChanged: tenant => { sources.ruleChanged(tenant) } })
   return {
     bell, presence, models, violations, copies: reader, twins, delivery, questions: new TwinAnswers({ twins, log }), commands, rules, alarmEngine, alarms, sources, modelRules, events, applier, journal: replicated ?? inletJournal,
-    replicated, inlet: new JournalInlet({ journal: replicated ?? inletJournal, applier, pressure }), publisher
+    replicated, inlet: new JournalInlet({ journal: replicated ?? inletJournal, applier, pressure }), late
   }
 }
 

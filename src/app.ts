@@ -108,6 +108,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   letterEvents.note = (tenant, reason, count) => { devices.events.deadLetters.note(tenant, reason, count) }
   await followDevices(devices, lifecycle)
   const analytics = pipeline.analytics?.service ?? null
+  devices.late.tagsCopied = (tenant, device) => { analytics?.noteDevice(tenant, device) }
   const fleet = pipeline.analytics === null ? null : openFleet({
     connection: pipeline.analytics.store.connection, sqlDirectory: join(config.dataDirectory, 'sql'), sql: config.sql, clock, ready: async () => { await pipeline.analytics?.service.ready() }
   })
@@ -200,6 +201,10 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
     metrics,
     idempotency,
     changes,
+    deviceChanged: (tenant, device) => {
+      devices.modelRules.forgetDevice(tenant, device)
+      devices.bell.ring(tenant, device, 'registry')
+    },
     twins: devices.twins,
     commands: devices.commands,
     presence: devices.presence,
@@ -217,7 +222,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   })
   addHttpMetrics(metrics, http)
   // Closed first of all: what waits for Cassandra is not acknowledged any more, and its senders send it again.
-  devices.publisher.publish = async (tenant, topic, payload) => { await mqtt.publish(tenant, topic, payload, { qos: 1, retain: false }) }
+  devices.late.publish = async (tenant, topic, payload) => { await mqtt.publish(tenant, topic, payload, { qos: 1, retain: false }) }
   await lifecycle.open({ name: 'mqtt', open: async () => { await mqtt.open() }, close: async () => { await mqtt.close() } })
   await lifecycle.open({ name: 'http', open: async () => { await http.open() }, close: async () => { await http.close() } })
   const shownHost = config.host === '0.0.0.0' || config.host === '::' ? 'localhost' : config.host

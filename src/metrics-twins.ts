@@ -2,7 +2,7 @@
 import type { TwinParts } from './app-twins.js'
 import type { MetricsRegistry } from './metrics.js'
 
-export function addTwinMetrics (metrics: MetricsRegistry, parts: Omit<TwinParts, 'journal' | 'replicated' | 'inlet' | 'publisher' | 'questions' | 'models' | 'alarms' | 'rules'>): void {
+export function addTwinMetrics (metrics: MetricsRegistry, parts: Omit<TwinParts, 'journal' | 'replicated' | 'inlet' | 'late' | 'questions' | 'models' | 'alarms' | 'rules'>): void {
   const { twins, delivery, commands, presence, bell, copies, applier, events, alarmEngine, sources } = parts
   metrics.stats('twins', () => twins.stats, { gauges: ['waiting', 'cached'] })
   metrics.stats('twin_delivery', () => delivery.stats, { gauges: ['links'] })

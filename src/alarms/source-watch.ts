@@ -29,7 +29,8 @@ export interface SourceWatchOptions {
   readonly log: Log
 }
 
-interface Waiting { readonly tenant: string, readonly device: string, readonly twin: TwinView | null, readonly presence: PresenceChange | null }
+/** `changed`: its view is made at the first look, which is taken where the tenant has a rule. */
+interface Waiting { readonly tenant: string, readonly device: string, readonly changed: TwinChanged | null, readonly presence: PresenceChange | null }
 
 const waitingMax = 10_000
 const retryMs = 1000
@@ -68,13 +69,14 @@ export class SourceWatch {
     this.#begin()
   }
 
-  noteTwin ({ id, reported, tags, twin }: TwinChanged): void {
+  noteTwin (changed: TwinChanged): void {
+    const { id, reported, tags } = changed
     if (id.name !== '' || !(reported || tags)) return
-    this.#add({ tenant: id.tenant, device: id.device, twin, presence: null })
+    this.#add({ tenant: id.tenant, device: id.device, changed, presence: null })
   }
 
   notePresence (change: PresenceChange): void {
-    this.#add({ tenant: change.tenant, device: change.device, twin: null, presence: change })
+    this.#add({ tenant: change.tenant, device: change.device, changed: null, presence: change })
   }
 
   #add (waiting: Waiting): void {
@@ -112,9 +114,10 @@ export class SourceWatch {
     return (await this.#options.rules.all(tenant)).filter(({ enabled, source }) => enabled && kind in source)
   }
 
-  async #look ({ tenant, device, twin, presence }: Waiting): Promise<void> {
-    const rules = await this.#rulesOf(tenant, twin === null ? 'presence' : 'reported')
+  async #look ({ tenant, device, changed, presence }: Waiting): Promise<void> {
+    const rules = await this.#rulesOf(tenant, changed === null ? 'presence' : 'reported')
     if (rules.length === 0) return
+    const twin = changed?.twin ?? null
     const known = await this.#options.registry.getDevice(tenant, device)
     if (known === null) return
     for (const rule of rules) {

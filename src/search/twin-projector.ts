@@ -68,6 +68,9 @@ const strayMax = 10_000
 /** After this node took over, or rings were lost: the registry's own projection has the change by then. */
 const straySoonMs = 30_000
 const retryMs = 1000
+/** A look that took longer is followed by a pause of three times its length, or this. */
+const longLookMs = 50
+const pauseMsMax = 1500
 /** A lane that nobody told of is read now and then all the same. */
 const allLanesEveryMs = 5000
 
@@ -176,8 +179,9 @@ export class TwinProjector {
   }
 
   #mark (tenant: string, id: string): void {
-    // Of more, the comparison with the registry finds the rest.
-    if (this.#holds && this.#dirty.size < 2 * dirtyMax) this.#dirty.add(tenant, id)
+    const { bell, following } = this.#options
+    // Of more, the comparison with the registry finds the rest. Before it follows, the fill is still to come.
+    if ((bell === null || this.#holds) && following() && this.#dirty.size < 2 * dirtyMax) this.#dirty.add(tenant, id)
   }
 
   async #look (): Promise<void> {
@@ -188,7 +192,11 @@ export class TwinProjector {
     if (!await this.#claim()) return
     if (clock.monotonicMs() >= this.#checkMs) await this.#check()
     if (this.#state.positions === null) return
+    const begunMs = clock.monotonicMs()
     await this.#follow()
+    // The stores belong first to those who change what is read here: the longer a look took, the more changes share the next one.
+    const tookMs = clock.monotonicMs() - begunMs
+    if (tookMs > longLookMs) this.#waitUntilMs = clock.monotonicMs() + Math.min(pauseMsMax, 3 * tookMs)
     await this.#findStrays()
     await this.#save(false)
   }

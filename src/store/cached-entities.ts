@@ -3,7 +3,10 @@
  * counts where the versions agree; else the record is read, and the copy put right. So a reader never sees less than was acknowledged,
  * whatever Redis lost or brought back.
  *
- * Bounded: a copy that does not come within `copyWaitMs` of the version is not waited for; `puttingMax` copies are on their way to Redis,
+ * What is asked in one turn is asked together. Copies are put together, too: while some are on their way the next gather, of each entity the
+ * newest, so a twin that changes a hundred times a second is not put a hundred times.
+ *
+ * Bounded: a copy that does not come within `copyWaitMs` of the version is not waited for; `gatheredMax` copies wait to be put,
  * and what is beyond is not put.
  */
 import { TwinfoldError } from '../core/errors.js'
@@ -17,12 +20,18 @@ export interface ReadEntity {
 }
 
 const copyWaitMs = 25
-const puttingMax = 1000
+const gatheredMax = 1000
+/** Copies in one go: of states of 100 KiB, too, Redis is not held up for long. */
+const putAtOnceMax = 100
+const askedAtOnceMax = 200
 
 export class CachedEntityReader implements Pick<EntityStore, 'getEntity'> {
   readonly #store: Pick<EntityStore, 'getEntity' | 'getEntityVersion'>
   readonly #copies: EntityCopies | null
-  #putting = 0
+  /** To be put, by entity. */
+  readonly #gathered = new Map<string, { readonly key: EntityKey, readonly entity: Entity }>()
+  #putting = false
+  #asked: { readonly key: EntityKey, readonly found: (copy: Entity | null) => void }[] = []
   readonly stats = { hits: 0, misses: 0, unverified: 0, putsLeftOut: 0 }
 
   /** @param options.copies null: the record is as near (embedded). */
@@ -42,7 +51,7 @@ export class CachedEntityReader implements Pick<EntityStore, 'getEntity'> {
    */
   async read (key: EntityKey, options: { readonly acceptUnverified: boolean } = { acceptUnverified: false }): Promise<ReadEntity> {
     if (this.#copies === null) return { entity: await this.#store.getEntity(key), verified: true }
-    const copying = this.#copies.get([key]).then(([copy]) => copy, () => null)
+    const copying = this.#copyOf(key)
     let version: number
     try {
       version = await this.#store.getEntityVersion(key)
@@ -67,12 +76,47 @@ export class CachedEntityReader implements Pick<EntityStore, 'getEntity'> {
   /** What was committed, or read from the record, goes into the copy; nothing waits for that. */
   noteCommitted (key: EntityKey, entity: Entity): void {
     if (this.#copies === null || entity.version === 0) return
-    if (this.#putting >= puttingMax) {
+    const name = `${key.kind}\0${key.tenant}\0${key.device}\0${key.name}`
+    const before = this.#gathered.get(name)
+    if (before !== undefined && before.entity.version >= entity.version) return
+    if (before === undefined && this.#gathered.size >= gatheredMax) {
       this.stats.putsLeftOut++
       return
     }
-    this.#putting++
-    this.#copies.put(key, entity).catch(() => { /* The next reader finds the copy missing or older. */ }).finally(() => { this.#putting-- })
+    this.#gathered.set(name, { key, entity })
+    if (!this.#putting) void this.#putGathered(this.#copies)
+  }
+
+  async #putGathered (copies: EntityCopies): Promise<void> {
+    this.#putting = true
+    // What is committed in the same turn is put together.
+    await null
+    while (this.#gathered.size > 0) {
+      const some: { readonly key: EntityKey, readonly entity: Entity }[] = []
+      for (const [name, copy] of this.#gathered) {
+        this.#gathered.delete(name)
+        if (some.push(copy) === putAtOnceMax) break
+      }
+      await copies.putAll(some).catch(() => { /* The next reader finds the copy missing or older. */ })
+    }
+    this.#putting = false
+  }
+
+  /** null where there is none, or Redis does not answer. */
+  async #copyOf (key: EntityKey): Promise<Entity | null> {
+    return await new Promise(resolve => {
+      if (this.#asked.push({ key, found: resolve }) === 1) queueMicrotask(() => { this.#ask() })
+    })
+  }
+
+  #ask (): void {
+    const asked = this.#asked
+    this.#asked = []
+    for (let from = 0; from < asked.length; from += askedAtOnceMax) {
+      const some = asked.slice(from, from + askedAtOnceMax)
+      const none = (): void => { for (const { found } of some) found(null) }
+      this.#copies?.get(some.map(({ key }) => key)).then(copies => { some.forEach(({ found }, i) => { found(copies[i] ?? null) }) }, none)
+    }
   }
 }
 

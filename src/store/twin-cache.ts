@@ -10,6 +10,8 @@ export interface EntityCopies {
   get(keys: readonly EntityKey[]): Promise<readonly (Entity | null)[]>
   /** Keeps the newer of what is there and what is given; of one version what is there. Rejects with `store_unavailable`. */
   put(key: EntityKey, entity: Entity): Promise<void>
+  /** The same of several in one go. Rejects where one of them was not put; others may have been. */
+  putAll(copies: readonly { readonly key: EntityKey, readonly entity: Entity }[]): Promise<void>
   forget(key: EntityKey): Promise<void>
 }
 

@@ -47,17 +47,20 @@ interface Body2 {
 
 export function encodeEvent (event: StoredTwinEvent): EntityEvent {
   const { version, stamp, kind, actor, reason, patch, from, at, v, over, named, desiredVersion: dv, reportedVersion: rv } = event
-  const body: Body2 = {
+  // What is undefined is left out.
+  const body: { readonly [name in keyof Body2]: Body2[name] | undefined } = {
     f: eventFormat,
     kind,
     actor: [actor.kind, actor.id, actor.via],
-    ...(reason === '' ? {} : { reason }),
-    ...patch,
-    ...(from === undefined ? {} : { from: [from.journalId, from.position, from.stamp] }),
-    ...(at === undefined ? {} : { at }),
-    ...(v === undefined ? {} : { v }),
-    ...(over === undefined ? {} : { over }),
-    ...(named === undefined ? {} : { named: [named.name, named.is] }),
+    reason: reason === '' ? undefined : reason,
+    desired: patch.desired,
+    reported: patch.reported,
+    tags: patch.tags,
+    from: from === undefined ? undefined : [from.journalId, from.position, from.stamp],
+    at,
+    v,
+    over,
+    named: named === undefined ? undefined : [named.name, named.is],
     dv,
     rv
   }

@@ -30,9 +30,16 @@ interface Slot {
   deltaDesiredVersion: number
 }
 
+interface Granted { readonly desired: -1 | 0 | 1, readonly delta: -1 | 0 | 1 }
+
+/** Above the names of one device; those of twins that are gone are among them. */
+const grantedMax = 200
+
 export class LinkTwins {
   readonly #options: LinkTwinsOptions
   readonly #slots = new Map<string, Slot>()
+  /** By twin, since the filters were last offered; bounded by the names of the device's twins. */
+  readonly #granted = new Map<string, Granted>()
 
   constructor (options: LinkTwinsOptions) {
     this.#options = options
@@ -47,6 +54,10 @@ export class LinkTwins {
       slot = { view: null, dirty: false, running: false, seen: 0, desiredSent: 0, deltaSent: '', deltaDesiredVersion: 0 }
       this.#slots.set(name, slot)
     }
+    if (!slot.running && view !== null && this.#isNoNews(name, slot, view)) {
+      slot.seen = view.version
+      return
+    }
     if (view !== null && (slot.view === null || slot.view.version < view.version)) slot.view = view
     // Somebody else changed it: what is known is old.
     if (view === null) slot.view = null
@@ -58,6 +69,7 @@ export class LinkTwins {
 
   /** What is not subscribed to any more is sent anew when it is again. */
   resubscribed (): void {
+    this.#granted.clear()
     for (const [name, slot] of this.#slots) {
       if (this.#qos(name, 'desired') === -1) slot.desiredSent = 0
       if (this.#qos(name, 'delta') === -1) { slot.deltaSent = ''; slot.deltaDesiredVersion = 0 }
@@ -65,7 +77,13 @@ export class LinkTwins {
   }
 
   isSubscribed (name: string): boolean {
-    return this.#qos(name, 'desired') !== -1 || this.#qos(name, 'delta') !== -1
+    const { desired, delta } = this.#grantedTo(name)
+    return desired !== -1 || delta !== -1
+  }
+
+  /** As most reports of a device that does what is desired: nothing would be sent. */
+  #isNoNews (name: string, slot: Slot, view: TwinView): boolean {
+    return view.version >= slot.seen && slot.deltaSent === '' && isEmpty(view.delta) && (view.desiredVersion <= slot.desiredSent || this.#grantedTo(name).desired === -1)
   }
 
   async #run (name: string, slot: Slot): Promise<void> {
@@ -114,6 +132,17 @@ export class LinkTwins {
   }
 
   #qos (name: string, topic: 'desired' | 'delta'): -1 | 0 | 1 {
-    return this.link.grantedQos(this.#topic(name, topic))
+    return this.#grantedTo(name)[topic]
+  }
+
+  #grantedTo (name: string): Granted {
+    let granted = this.#granted.get(name)
+    if (granted === undefined) {
+      const { link } = this
+      granted = { desired: link.grantedQos(this.#topic(name, 'desired')), delta: link.grantedQos(this.#topic(name, 'delta')) }
+      if (this.#granted.size >= grantedMax) this.#granted.clear()
+      this.#granted.set(name, granted)
+    }
+    return granted
   }
 }

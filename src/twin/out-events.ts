@@ -22,7 +22,7 @@ export function outEvent (key: EntityKey, event: StoredTwinEvent): OutEvent {
     device,
     type: `twin.${kind}`,
     stamp,
-    data: JSON.stringify({ deviceId: device, name, version, kind, actor, reason, patch, ...(named === undefined ? {} : { named }), desiredVersion, reportedVersion, time: isoTime(stamp) }),
+    data: JSON.stringify({ deviceId: device, name, version, kind, actor, reason, patch, named, desiredVersion, reportedVersion, time: isoTime(stamp) }),
     sequence: { of: `twin/${name}`, number: version }
   }
 }

@@ -24,6 +24,8 @@ export interface ReportHandlerOptions {
   readonly getDevice: (tenant: string, device: string) => Promise<Device | null>
 }
 
+/** Of the device's own twin: almost all of them. */
+const ownPath = 'twin/reported'
 const pathPattern = /^twin\/(?:([^/]+)\/)?reported$/
 
 interface Parsed { readonly index: number, readonly message: DeviceMessage, readonly report: Report }
@@ -37,6 +39,7 @@ export class ReportHandler {
   }
 
   takes (path: string): boolean {
+    if (path === ownPath) return true
     const match = pathPattern.exec(path)
     return match !== null && (match[1] === undefined || isTwinName(match[1]))
   }
@@ -51,9 +54,10 @@ export class ReportHandler {
         outcomes[index] = { kind: 'refused', ...report }
         return
       }
-      const id: TwinId = { tenant, device, name: pathPattern.exec(path)?.[1] ?? '' }
-      const group = groups.get(keyText(id))
-      if (group === undefined) groups.set(keyText(id), { id, parsed: [{ index, message, report }] })
+      const id: TwinId = { tenant, device, name: path === ownPath ? '' : pathPattern.exec(path)?.[1] ?? '' }
+      const key = keyText(id)
+      const group = groups.get(key)
+      if (group === undefined) groups.set(key, { id, parsed: [{ index, message, report }] })
       else group.parsed.push({ index, message, report })
     })
     await inParallel([...groups.values()], async ({ id, parsed }) => { await this.#applyTo(id, parsed, outcomes) }, groups.size)
@@ -69,10 +73,11 @@ export class ReportHandler {
       for (const { index } of parsed) outcomes[index] = refusal
       return
     }
-    const results = await Promise.allSettled(works.map(async work => await this.#options.writer.submit(id, work)))
+    const results = await this.#options.writer.submitAll(id, works)
     for (const [i, result] of results.entries()) {
-      if (result.status === 'rejected') throw result.reason as Error
-      outcomes[parsed[i].index] = await this.#outcomeOf(id, parsed[i].message, result.value)
+      const { index, message } = parsed[i]
+      if (result.plan.kind === 'repeated') await this.#repeated(id, message)
+      outcomes[index] = outcomeOf(result)
     }
   }
 
@@ -103,23 +108,24 @@ export class ReportHandler {
     return refusal === null ? null : { kind: 'refused', code: 'twin_too_large', detail: refusal.detail }
   }
 
-  async #outcomeOf (id: TwinId, message: DeviceMessage, { plan, state }: WorkResult): Promise<MessageOutcome> {
-    switch (plan.kind) {
-      case 'step': return { kind: 'applied', version: state.version }
-      case 'repeated':
-        this.stats.repeated++
-        if (message.replayed || this.#options.writer.isUntold(keyText(id))) await this.#tellAgain(id)
-        return { kind: 'unchanged', version: state.version }
-      case 'no_device': return { kind: 'refused', code: 'device_unknown', detail: 'the device is not registered' }
-      case 'refused': return { kind: 'refused', code: plan.refusal.code === 'limit_reached' ? 'twin_too_large' : 'twin_invalid', detail: plan.refusal.detail }
-      case 'refused_by_rules': return { kind: 'refused', code: 'twin_schema', detail: plan.detail }
-      default: return { kind: 'unchanged', version: state.version }
-    }
+  async #repeated (id: TwinId, message: DeviceMessage): Promise<void> {
+    this.stats.repeated++
+    if (message.replayed || this.#options.writer.isUntold(keyText(id))) await this.#tellAgain(id)
   }
 
   async #tellAgain (id: TwinId): Promise<void> {
     if (this.#options.authoritative) return
     const key: EntityKey = { tenant: id.tenant, device: id.device, kind: 'twin', name: id.name }
     await this.#options.writer.tellAgain(key, await this.#options.read(id))
+  }
+}
+
+function outcomeOf ({ plan, state }: WorkResult): MessageOutcome {
+  switch (plan.kind) {
+    case 'step': return { kind: 'applied', version: state.version }
+    case 'no_device': return { kind: 'refused', code: 'device_unknown', detail: 'the device is not registered' }
+    case 'refused': return { kind: 'refused', code: plan.refusal.code === 'limit_reached' ? 'twin_too_large' : 'twin_invalid', detail: plan.refusal.detail }
+    case 'refused_by_rules': return { kind: 'refused', code: 'twin_schema', detail: plan.detail }
+    default: return { kind: 'unchanged', version: state.version }
   }
 }

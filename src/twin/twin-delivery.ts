@@ -116,11 +116,12 @@ export class TwinDelivery implements DeviceSessions {
     this.#lookInTurns(failed)
   }
 
-  #changed ({ id: { tenant, device, name }, desired, reported, twin }: TwinChanged): void {
+  #changed (changed: TwinChanged): void {
+    const { id: { tenant, device, name }, desired, reported } = changed
     if (!desired && !reported) return
-    for (const twins of this.#links.get(keyOf(tenant, device))?.values() ?? []) if (twins.isSubscribed(name)) twins.look(name, twin)
+    for (const twins of this.#links.get(keyOf(tenant, device))?.values() ?? []) if (twins.isSubscribed(name)) twins.look(name, changed.twin)
     // A device that does what is desired has no news for itself.
-    if (!desired && isEmpty(twin.delta)) return
+    if (!desired && isEmpty(changed.twin.delta)) return
     this.#ringing = true
     try {
       this.#options.bell.ring(tenant, device, 'twin', name)

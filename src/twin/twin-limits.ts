@@ -47,32 +47,45 @@ function shown (place: string): string {
  * What is wrong with the keys, numbers and nesting of a part or of a patch for it; null: nothing. Looks no deeper than the limit, so that no nesting
  * is too deep for it.
  */
-export function checkShape (value: Json, field: string, limits: TwinLimits, depth = 1): Refusal | null {
-  if (typeof value === 'number') return Number.isFinite(value) ? null : { code: 'invalid_field', detail: `${shown(field)}: the number is out of the range of a double`, field }
+export function checkShape (value: Json, field: string, limits: TwinLimits): Refusal | null {
+  const fault = shapeFault(value, limits, 1)
+  if (fault === null) return null
+  const place = shown(fault.keys.reduceRight((above: string, key) => pointer(above, key), field))
+  return { code: fault.code, detail: `${place}: ${fault.what}`, field: place }
+}
+
+/** Where it is told by its keys, the innermost first: a place in words is made of them only where something is wrong. */
+interface ShapeFault { readonly code: Refusal['code'], readonly what: string, readonly keys: (string | number)[] }
+
+function shapeFault (value: Json, limits: TwinLimits, depth: number): ShapeFault | null {
+  if (typeof value === 'number') return Number.isFinite(value) ? null : { code: 'invalid_field', what: 'the number is out of the range of a double', keys: [] }
   if (typeof value !== 'object' || value === null) return null
-  if (depth > limits.depthMax) return { code: 'limit_reached', detail: `${shown(field)}: nested deeper than ${limits.depthMax}`, field: shown(field) }
+  if (depth > limits.depthMax) return { code: 'limit_reached', what: `nested deeper than ${limits.depthMax}`, keys: [] }
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) {
-      const wrong = checkShape(value[i] as Json, pointer(field, i), limits, depth + 1)
-      if (wrong !== null) return wrong
+      const fault = shapeFault(value[i] as Json, limits, depth + 1)
+      if (fault !== null) return below(i, fault)
     }
     return null
   }
   for (const key of Object.keys(value)) {
-    const place = pointer(field, key)
-    const wrong = checkKey(key, place, limits) ?? checkShape((value as JsonObject)[key], place, limits, depth + 1)
-    if (wrong !== null) return wrong
+    const wrong = keyFault(key, limits)
+    const fault = wrong === null ? shapeFault((value as JsonObject)[key], limits, depth + 1) : { code: 'invalid_field' as const, what: wrong, keys: [] }
+    if (fault !== null) return below(key, fault)
   }
   return null
 }
 
-function checkKey (key: string, place: string, limits: TwinLimits): Refusal | null {
-  const field = shown(place)
-  if (key.length === 0 || key.length > limits.keyCharsMax) return { code: 'invalid_field', detail: `${field}: a key has ${key.length} characters; 1 to ${limits.keyCharsMax} are allowed`, field }
-  if (/[\u0000-\u001f\u007f-\u009f]/.test(key)) return { code: 'invalid_field', detail: `${field}: a key has a control character`, field }
-  if (key.startsWith('$')) return { code: 'invalid_field', detail: `${field}: a key begins with '$', which is kept for the server`, field }
-  if (key === '__proto__') return { code: 'invalid_field', detail: `${field}: the key '__proto__' is not allowed`, field }
-  return null
+function below (key: string | number, fault: ShapeFault): ShapeFault {
+  fault.keys.push(key)
+  return fault
+}
+
+function keyFault (key: string, limits: TwinLimits): string | null {
+  if (key.length === 0 || key.length > limits.keyCharsMax) return `a key has ${key.length} characters; 1 to ${limits.keyCharsMax} are allowed`
+  if (/[\u0000-\u001f\u007f-\u009f]/.test(key)) return 'a key has a control character'
+  if (key.startsWith('$')) return "a key begins with '$', which is kept for the server"
+  return key === '__proto__' ? "the key '__proto__' is not allowed" : null
 }
 
 /** The size of a part after a change. */

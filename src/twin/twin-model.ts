@@ -90,7 +90,7 @@ export interface TwinChanged {
   readonly desired: boolean
   readonly reported: boolean
   readonly tags: boolean
-  /** State after it. */
+  /** State after it; made at the first look. */
   readonly twin: TwinView
 }
 

@@ -251,7 +251,9 @@ export class TwinService implements Twins, MessageHandler, IntentHandler {
     if (this.#listeners.size === 0) return
     const has = (part: 'desired' | 'reported' | 'tags'): boolean => events.some(event => event.kind === 'deleted' || event.patch[part] !== undefined)
     const id: TwinId = { tenant: key.tenant, device: key.device, name: key.name }
-    const changed: TwinChanged = { id, version: after.version, desired: has('desired'), reported: has('reported'), tags: has('tags'), twin: viewOf(id, after) }
+    // Most changes interest nobody: what their listeners would see is made for the first that looks.
+    let view: TwinView | null = null
+    const changed: TwinChanged = { id, version: after.version, desired: has('desired'), reported: has('reported'), tags: has('tags'), get twin () { return view ??= viewOf(id, after) } }
     for (const listener of this.#listeners) listener(changed)
   }
 

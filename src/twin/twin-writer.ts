@@ -9,7 +9,7 @@
 import { TwinfoldError } from '../core/errors.js'
 import { inParallel } from '../core/in-parallel.js'
 import type { Device } from '../tenancy/model.js'
-import type { EntityCommit, EntityKey, EntityStore } from '../store/entity-store.js'
+import type { EntityCommit, EntityEvent, EntityKey, EntityStore } from '../store/entity-store.js'
 import type { EventLog, OutEvent } from '../store/event-log.js'
 import { decodeEvent, encodeEvent, type StoredTwinEvent } from './event-codec.js'
 import { outEvent } from './out-events.js'
@@ -123,6 +123,16 @@ export class TwinWriter {
     return await result
   }
 
+  /** Several of one twin, in order, side by side: as `submit` for each, settled when all are. @throws what the first of them threw */
+  async submitAll (id: TwinId, works: readonly Work[]): Promise<readonly WorkResult[]> {
+    if (works.length === 1) return [await this.submit(id, works[0])]
+    const settled = await Promise.allSettled(works.map(async work => await this.submit(id, work)))
+    return settled.map(result => {
+      if (result.status === 'rejected') throw result.reason as Error
+      return result.value
+    })
+  }
+
   /** Rules, registry and stamp for planning on a state. */
   async context (id: TwinId, state: TwinState, device?: Device | null): Promise<PlanContext> {
     const { limits, rules } = this.#options
@@ -212,6 +222,7 @@ export class TwinWriter {
     const taken = lane.waiting.slice(0, eventsPerCommit)
     const results: (WorkResult | Error)[] = []
     const events: StoredTwinEvent[] = []
+    const stored: EntityEvent[] = []
     let state = base.state
     let bytes = 0
     for (const { work } of taken) {
@@ -219,13 +230,15 @@ export class TwinWriter {
       const planned = this.#planned(state, work, context, device === null)
       if (!(planned instanceof Error) && planned.kind === 'step') {
         const event = eventOf(state, planned.draft)
-        bytes += JSON.stringify(event.patch).length
+        const encoded = encodeEvent(event)
+        bytes += encoded.body.length
         state = reduce(state, event)
         events.push(event)
+        stored.push(encoded)
       }
       results.push(planned instanceof Error ? planned : { plan: planned, state })
     }
-    const commit = events.length === 0 ? null : await this.#commitOf(lane, base, state, events)
+    const commit = events.length === 0 ? null : await this.#commitOf(lane, base, state, events, stored)
     return { lane, taken: taken.slice(0, results.length), results, base, after: state, events, commit }
   }
 
@@ -243,7 +256,7 @@ export class TwinWriter {
     return Math.max(atLeast === 0 ? this.#options.nowStamp() : atLeast, state.updatedAt + 1)
   }
 
-  async #commitOf ({ key, text }: Lane, base: CachedTwin, after: TwinState, events: readonly StoredTwinEvent[]): Promise<EntityCommit> {
+  async #commitOf ({ key, text }: Lane, base: CachedTwin, after: TwinState, events: readonly StoredTwinEvent[], stored: readonly EntityEvent[]): Promise<EntityCommit> {
     const { writer, authoritative } = this.#options
     const { version } = base.state
     // Who made the last commit may have died before it told of it.
@@ -251,7 +264,7 @@ export class TwinWriter {
     const before = unsure ? await this.#lastCommit(key, version, base.writerFrom) : []
     if (unsure) this.stats.retold++
     return {
-      key, writer, expected: version, version: after.version, state: encodeState(after), events: events.map(encodeEvent), outbox: [...before, ...events.map(event => outEvent(key, event))]
+      key, writer, expected: version, version: after.version, state: encodeState(after), events: stored, outbox: [...before, ...events.map(event => outEvent(key, event))]
     }
   }
 

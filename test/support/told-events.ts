@@ -36,11 +36,15 @@ export class Told {
 
   /** Where the events of a device are not 1 to `version`, in order. */
   findings (device: string, version: number): string[] {
-    const got = this.of(device).map(({ sequence }) => Number(sequence))
+    const got = this.of(device)
     const found: string[] = []
-    got.forEach((number, i) => { if (number !== i + 1) found.push(`${device}: event ${i + 1} has sequence ${number}`) })
+    let next = 1
+    got.forEach(({ sequence, type, data }, i) => {
+      if (Number(sequence) !== next) found.push(`${device}: ${sequence} (${type}, ${JSON.stringify(data.patch)}) came at place ${i + 1} after ${next - 1}`)
+      next = Number(sequence) + 1
+    })
     if (got.length !== version) found.push(`${device}: ${got.length} events of ${version} versions`)
-    return found.slice(0, 3)
+    return found.slice(0, 6)
   }
 }
 

@@ -202,6 +202,7 @@ export class DesiredWriter {
   readonly #pauseMsMax: number
   #api: TwinfoldApi | null = null
   #producing = true
+  #closed = false
   #done: Promise<void> | null = null
 
   constructor (device: string, random: Random, pauseMsMax: number, prefix = 'd') {
@@ -216,6 +217,12 @@ export class DesiredWriter {
     this.#done ??= this.#loop()
   }
 
+  /** Ends it, whatever was acknowledged. */
+  close (): void {
+    this.#producing = false
+    this.#closed = true
+  }
+
   /** Resolves when the last number was acknowledged. */
   async finish (): Promise<void> {
     this.#producing = false
@@ -225,7 +232,7 @@ export class DesiredWriter {
   async #loop (): Promise<void> {
     while (this.#producing) {
       const number = this.ledger.next()
-      while (!await this.#write(number)) await pauseMs(20)
+      while (!await this.#write(number) && !this.#closed) await pauseMs(20)
       await pauseMs(this.#random() * this.#pauseMsMax)
     }
   }

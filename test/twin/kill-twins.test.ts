@@ -48,6 +48,7 @@ async function prepare (test: Test, server: TestServer, random: Random): Promise
   const reporters = ids.map((id, i) => new TwinReporter({ id, token: tokens[i], random, pauseMsMax: 20, inFlight: 4 }))
   test.teardown(() => { for (const reporter of reporters) reporter.close() })
   const writers = ids.map(id => new DesiredWriter(id, random, 20))
+  test.teardown(() => { for (const writer of writers) writer.close() })
   return { key, ids, reporters, writers, stream, webhook }
 }
 
@@ -108,7 +109,8 @@ void t.test('acknowledged changes of twins survive SIGKILL, each is one version 
     await pauseMs(aliveMs[0] + random() * (aliveMs[1] - aliveMs[0]))
     await server.kill()
     server = await startServer({ directory, settings })
-    test.strictSame(await lostAtRestart(drill, server), [], `start ${round + 1}: nothing acknowledged is lost`)
+    const lost = await lostAtRestart(drill, server).catch((error: unknown) => [String(error), server.errorText])
+    test.strictSame(lost, [], `start ${round + 1}: nothing acknowledged is lost`)
     run(drill, server)
   }
   await pauseMs(300)

@@ -12,7 +12,7 @@ import { isoTime } from './query-time.js'
 import { idParams, idSchema, pageQuery, pageSchema, routeDocs } from './route-docs.js'
 import type { Schema } from './schema-check.js'
 
-export type AlarmSource = Pick<AlarmService, 'rules' | 'putRule' | 'deleteRule' | 'list' | 'ofDevice' | 'counts' | 'get' | 'acknowledge' | 'clear'>
+export type AlarmSource = Pick<AlarmService, 'rules' | 'putRule' | 'deleteRule' | 'list' | 'ofDevice' | 'counts' | 'get' | 'acknowledge' | 'clear' | 'deviceDeleted'>
 
 const timeSchema: Schema = { type: ['string', 'null'], format: 'date-time' }
 const alarmIdParams: Schema = { type: 'object', required: ['id'], properties: { id: { type: 'string', minLength: 1, maxLength: 200, description: 'RULE~DEVICE' } } }

@@ -62,19 +62,25 @@ async function createDevice (context: EdgeContext, tenant: string, body: DeviceC
     await context.options.twins?.deviceCreated(tenant, id, device.tags ?? {}, actor)
     const { secret, credential } = newCredential('device', tenant, id, 'first token', device.createdAt)
     await store.putCredential(credential)
-    context.devices.forget(tenant, id)
-    context.options.analytics?.noteDevice(tenant, id)
-    context.options.search?.noteDevice(tenant, id)
+    noteDevice(context, tenant, id)
     return { device, token: { id: credential.id, role: credential.role, label: credential.label, secret } }
   })
+}
+
+/** The device was made, changed or deleted: whoever remembers it looks again. */
+function noteDevice (context: EdgeContext, tenant: string, id: string): void {
+  const { analytics, search, deviceChanged } = context.options
+  context.devices.forget(tenant, id)
+  analytics?.noteDevice(tenant, id)
+  search?.noteDevice(tenant, id)
+  deviceChanged?.(tenant, id)
 }
 
 /** Tags are the twin's (src/twin); the registry has a copy, which the change of the twin writes. */
 async function changeTags (context: EdgeContext, tenant: string, id: string, tags: Tags, actor: Actor): Promise<void> {
   const outcome = await context.options.twins?.change({ tenant, device: id, name: '' }, { tags, replace: true }, actor)
   if (outcome?.kind === 'refused') throw outcome.code === 'not_found' ? deviceNotFound(id) : new TwinfoldError(outcome.code, outcome.detail, { field: 'tags' })
-  context.devices.forget(tenant, id)
-  context.options.analytics?.noteDevice(tenant, id)
+  noteDevice(context, tenant, id)
 }
 
 async function changeDevice (context: EdgeContext, tenant: string, id: string, asked: DeviceChange, actor: Actor): Promise<Device> {
@@ -98,9 +104,7 @@ async function changeRecord (context: EdgeContext, tenant: string, id: string, c
     const { name, type, gateway, gatewayId, tags = {} } = { ...device, ...change }
     const next: Device = { ...device, name, type, gateway, gatewayId, tags: checkedTags(tags) }
     await store.updateDevice(next)
-    context.devices.forget(tenant, id)
-    context.options.analytics?.noteDevice(tenant, id)
-    context.options.search?.noteDevice(tenant, id)
+    noteDevice(context, tenant, id)
     // A gateway's open connection remembers for whom it may speak.
     if (next.gateway !== device.gateway) cutOff(context, { kind: 'device', tenant, device: id })
     if (next.gatewayId !== device.gatewayId && device.gatewayId !== null) cutOff(context, { kind: 'device', tenant, device: device.gatewayId })
@@ -118,9 +122,7 @@ async function releaseChildren (context: EdgeContext, tenant: string, gatewayId:
       await context.changes.run(`device\0${tenant}\0${id}`, async () => {
         const child = await store.getDevice(tenant, id)
         if (child?.gatewayId === gatewayId) await store.updateDevice({ ...child, gatewayId: null })
-        context.devices.forget(tenant, id)
-        context.options.analytics?.noteDevice(tenant, id)
-        context.options.search?.noteDevice(tenant, id)
+        noteDevice(context, tenant, id)
       })
     }
   }
@@ -143,15 +145,14 @@ async function deleteDevice (context: EdgeContext, tenant: string, id: string, a
     await store.deleteDevice(tenant, id)
     // What it said until it was gone from the registry may have made its twins anew.
     await context.options.twins?.deviceDeleted(tenant, id, actor)
-    context.devices.forget(tenant, id)
-    context.options.analytics?.noteDevice(tenant, id)
-    context.options.search?.noteDevice(tenant, id)
+    noteDevice(context, tenant, id)
     cutOff(context, { kind: 'device', tenant, device: id })
     await context.options.commands?.deviceDeleted(tenant, id).catch(() => {})
     const stamp = context.stamps.now()
     await store.putErasure({ tenant, device: id, stamp })
     // A device that is later given its id was never connected. What is left of it where the store is away shows nothing of its data.
     await context.options.presence?.forget(tenant, id).catch(() => {})
+    await context.options.alarms?.deviceDeleted(tenant, id)
     // Queries obey the erasure whatever the hot state holds: it may be away.
     await store.hot?.forgetDevice(tenant, id, stamp).catch(() => {})
     const job = await context.options.transfer?.erase({ tenant, device: id, metrics: null, fromTs: null, toTs: null, deviceDeleted: true, stamp })

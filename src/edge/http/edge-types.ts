@@ -86,6 +86,8 @@ export interface HttpEdgeOptions {
   readonly nodes?: NodeListing
   /** Twins; absent: their routes answer 503. */
   readonly twins?: Twins
+  /** Told of every device that was made, changed or deleted here. */
+  readonly deviceChanged?: (tenant: string, device: string) => void
   /** Held while a tenant or device is changed, by others too; default one of its own. */
   readonly changes?: KeyedLock
   readonly clock: Clock

@@ -55,8 +55,8 @@ async function answerOutcome (context: EdgeContext, reply: FastifyReply, id: Twi
   const { twin } = outcome
   void sendTag(reply, String(twin.version))
   if (outcome.kind === 'precondition_failed') throw new TwinfoldError('precondition_failed', `the twin is at version ${twin.version}, and does not meet the conditions of the request`)
-  const device = await requireDevice(context, id.tenant, id.device)
-  return await reply.send(twinView(twin, device, times, (await connectionsOf(context, id.tenant, [id.device]))[0]))
+  const [device, [connection]] = await Promise.all([requireDevice(context, id.tenant, id.device), connectionsOf(context, id.tenant, [id.device])])
+  return await reply.send(twinView(twin, device, times, connection))
 }
 
 async function changeTwin (context: EdgeContext, request: FastifyRequest, reply: FastifyReply, replace: boolean): Promise<FastifyReply> {

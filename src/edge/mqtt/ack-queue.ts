@@ -21,6 +21,8 @@ export class AckEntry {
   arrivedMs = 0
   /** The publishes, where they also go through the broker after the commit; null otherwise. */
   body: Buffer | null = null
+  /** Of `body`, where it goes through the broker only if somebody is known to listen, or that is not known, at the commit. */
+  topic: { readonly watched: boolean } | null = null
   /** Token of the record in the journal. */
   token = 0
   /** Told on the commit instead of `body`'s publishes: a journaled step of a longer operation. */
@@ -76,6 +78,7 @@ export class AckEntryPool {
   give (entry: AckEntry): void {
     entry.slab = null
     entry.body = null
+    entry.topic = null
     entry.onCommit = null
     entry.nextJournaled = null
     entry.done = false

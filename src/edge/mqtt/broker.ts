@@ -13,7 +13,7 @@ import { Emissions, limitReplay } from './delivery.js'
 import type { MqttConnection } from './mqtt-connection.js'
 import { authorizeStoredSubscription, claimClient, joinNodes, QueueingPersistence } from './nodes.js'
 import { PacedPersistence, type BrokerPersistence, type SessionRef } from './paced-persistence.js'
-import type { TelemetryWatch } from './telemetry-watch.js'
+import type { SubscriptionWatch } from './telemetry-watch.js'
 
 export interface BrokerPacket {
   cmd: 'publish'
@@ -66,7 +66,8 @@ export interface BrokerOptions {
   readonly persistence: unknown
   /** Joins this broker with those of other nodes. */
   readonly messaging?: BrokerMessaging
-  readonly watch: TelemetryWatch
+  /** Told of the filters of this node's connections, and of what other nodes want. */
+  readonly watch: SubscriptionWatch
   readonly log: Log
   /** Called for a will that fires; calls back when it may be published, with an error when it may not. */
   readonly will: (packet: BrokerPacket, done: (error?: Error | null) => void) => void

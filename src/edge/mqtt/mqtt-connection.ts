@@ -257,7 +257,7 @@ export class MqttConnection extends ClientSide implements CommitWaiter, WheelIte
     context.stats.observeAckLatency(context.clock.monotonicMs() - entry.arrivedMs, entry.messages)
     if (entry.onCommit !== null) return entry.onCommit(null)
     const { body } = entry
-    if (body !== null) {
+    if (body !== null && entry.topic?.watched !== false) {
       entry.body = null;
       (this.lane ??= new Lane()).push(new RunJob(context, this, entry, body))
       return

@@ -43,10 +43,12 @@ export interface MqttContextOptions {
   readonly log: Log
   readonly stats: MqttStats
   readonly watch: TelemetryWatch
+  /** The same of messages for the applier. */
+  readonly messageWatch: TelemetryWatch
   readonly topics: TopicDirectory
   readonly wheel: TimerWheel
   readonly tickMs: number
-  /** For how long an answer about subscribers of telemetry holds without being asked anew. */
+  /** For how long an answer about subscribers holds without being asked anew. */
   readonly leaseTicks: number
   readonly newId: () => string
   readonly onRefused: ((message: RefusedMessage) => void) | undefined
@@ -71,6 +73,7 @@ export class MqttContext {
   readonly log: Log
   readonly stats: MqttStats
   readonly watch: TelemetryWatch
+  readonly messageWatch: TelemetryWatch
   readonly topics: TopicDirectory
   readonly wheel: TimerWheel
   readonly leaseTicks: number
@@ -104,6 +107,7 @@ export class MqttContext {
     this.log = options.log
     this.stats = options.stats
     this.watch = options.watch
+    this.messageWatch = options.messageWatch
     this.topics = options.topics
     this.wheel = options.wheel
     this.leaseTicks = options.leaseTicks

@@ -32,9 +32,10 @@ import { LiveSubscriptions } from './live-subscriptions.js'
 import { MqttConnection } from './mqtt-connection.js'
 import { MqttContext, type RefusedMessage } from './mqtt-context.js'
 import { countReason, MqttStats } from './mqtt-stats.js'
-import { TelemetryWatch } from './telemetry-watch.js'
+import { bothWatches, TelemetryWatch } from './telemetry-watch.js'
 import { TimerWheel } from './timer-wheel.js'
 import { TopicDirectory } from './topic-directory.js'
+import { messageReach } from './topic-grammar.js'
 import { encodePublish } from './wire.js'
 
 export interface MqttEdgeOptions {
@@ -112,6 +113,7 @@ export class MqttEdge {
       log: options.log,
       stats: this.stats,
       watch,
+      messageWatch: new TelemetryWatch(messageReach),
       topics: new TopicDirectory(options.registry, watch, { leaseMs: deviceLeaseMs, leaseTicks, answersMax: deviceAnswersMax, nowMs: () => options.clock.monotonicMs() }),
       wheel: this.#wheel,
       tickMs,
@@ -128,7 +130,7 @@ export class MqttEdge {
   /** Listens. Rejects with the socket's error where the address cannot be had; nothing is left open then. */
   async open (): Promise<void> {
     const { host, port, tls, tlsPort, persistence, messaging, clock, log, tickMs } = this.#options
-    this.#context.open = await openBroker({ persistence, messaging, watch: this.#context.watch, log, stats: this.stats, will: (packet, done) => { this.#will(packet, done) }, refused: reason => { countReason(this.stats.refusedConnects, reason) } })
+    this.#context.open = await openBroker({ persistence, messaging, watch: bothWatches(this.#context.watch, this.#context.messageWatch), log, stats: this.stats, will: (packet, done) => { this.#will(packet, done) }, refused: reason => { countReason(this.stats.refusedConnects, reason) } })
     this.#tickedMs = clock.monotonicMs()
     this.#ticker = setInterval(() => { this.#tick() }, tickMs ?? 1000).unref()
     this.#accepting = true

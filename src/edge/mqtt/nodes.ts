@@ -12,7 +12,7 @@ import type { Broker, BrokerClient, BrokerPacket } from './broker.js'
 import { ConnectionState } from './client-side.js'
 import type { Emissions } from './delivery.js'
 import { isStoreUnavailable, PacedPersistence, type BrokerPersistence, type MatchedSubscription, type Receiver, type SessionRef } from './paced-persistence.js'
-import type { TelemetryWatch } from './telemetry-watch.js'
+import type { SubscriptionWatch } from './telemetry-watch.js'
 import { ReturnCode } from './wire.js'
 
 const nobody: readonly MatchedSubscription[] = []
@@ -88,7 +88,7 @@ export interface JoinOptions {
   readonly messaging: BrokerMessaging
   readonly emissions: Emissions
   readonly persistence: PacedPersistence
-  readonly watch: TelemetryWatch
+  readonly watch: SubscriptionWatch
   /** Hands a packet to the listeners of this node. */
   readonly emit: (packet: BrokerPacket, done: () => void) => void
   readonly will: (packet: BrokerPacket, done: (error?: Error | null) => void) => void

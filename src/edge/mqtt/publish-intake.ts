@@ -18,6 +18,7 @@ import type { MqttContext } from './mqtt-context.js'
 import { countReason } from './mqtt-stats.js'
 import { PublishJob, StoredExchangeJob } from './publish-jobs.js'
 import { TopicKind, type TopicEntry } from './topic-directory.js'
+import type { TelemetryWatch } from './telemetry-watch.js'
 import { topicNameFault } from './topic-grammar.js'
 import { askTwin } from './twin-get.js'
 import { acknowledgementBytes, encodePublish, headerBytes, pubackByte, pubrecByte } from './wire.js'
@@ -36,6 +37,7 @@ export const Intake = {
 
 /** A run that is longer becomes several records. */
 const runBytesMax = 512 * 1024
+const letterD = 0x64
 
 function sameTopic (expected: Uint8Array, bytes: Uint8Array, at: number, end: number): boolean {
   const length = expected.length
@@ -45,9 +47,19 @@ function sameTopic (expected: Uint8Array, bytes: Uint8Array, at: number, end: nu
   return true
 }
 
+/** Of the topic's kind. */
+function watchOf (context: MqttContext, entry: TopicEntry): TelemetryWatch {
+  return entry.kind === TopicKind.message ? context.messageWatch : context.watch
+}
+
+/** What was made out does not hold any more. */
+function isWatchStale (context: MqttContext, entry: TopicEntry): boolean {
+  return entry.epoch !== watchOf(context, entry).epoch(entry.tenantSlot, entry.deviceSlot) || (entry.watched && entry.watchedUntil <= context.wheel.tick)
+}
+
 /** Makes out anew whether somebody listens; says yes until the sessions that are offline have been asked. */
 export function refreshWatch (context: MqttContext, entry: TopicEntry, tenant: string): void {
-  const { watch } = context
+  const watch = watchOf(context, entry)
   const epoch = watch.epoch(entry.tenantSlot, entry.deviceSlot)
   entry.epoch = epoch
   entry.watchedUntil = context.wheel.tick + context.leaseTicks
@@ -62,6 +74,8 @@ export function refreshWatch (context: MqttContext, entry: TopicEntry, tenant: s
 
 /** The PUBLISH at [at, next) as it is journaled for the applier: its topic without a short form. Memory of its own. */
 export function writtenOut (connection: MqttConnection, entry: TopicEntry, chunk: Buffer, at: number, next: number, payloadAt: number): Buffer {
+  // No short form begins as `devices/` does.
+  if (entry.bytes[0] === letterD) return Buffer.from(chunk.subarray(at, next))
   const topic = entry.brokerTopic.slice(connection.brokerPrefix.length)
   const qos = (chunk[at] >> 1) & 3
   return encodePublish(topic, chunk.subarray(payloadAt, next), qos, qos === 0 ? 0 : chunk.readUInt16BE(payloadAt - 2), (chunk[at] & 1) === 1)
@@ -126,9 +140,7 @@ export class PublishIntake {
     }
     this.#messages++
     if (entry.device !== (connection.principal as Principal).device) this.#flags = RecordFlags.gateway
-    if (entry.epoch !== context.watch.epoch(entry.tenantSlot, entry.deviceSlot) || (entry.watched && entry.watchedUntil <= context.wheel.tick)) {
-      refreshWatch(context, entry, connection.tenant)
-    }
+    if (isWatchStale(context, entry)) refreshWatch(context, entry, connection.tenant)
     if (entry.watched || (first & 1) === 1) this.#throughBroker = true
   }
 
@@ -213,9 +225,13 @@ export class PublishIntake {
     return Intake.taken
   }
 
-  /** Journaled for the applier; after the commit it goes to the broker's subscribers and is acknowledged. */
+  /** Journaled for the applier; after the commit it goes to the broker's subscribers, where there may be any, and is acknowledged. */
   #message (connection: MqttConnection, entry: TopicEntry, ack: AckEntry, body: Buffer): number {
-    ack.body = body
+    if (isWatchStale(this.#context, entry)) refreshWatch(this.#context, entry, connection.tenant)
+    const isRetained = (body[0] & 1) === 1
+    if (entry.watched || isRetained) ack.body = body
+    // What is not known yet may be by the time of the commit.
+    if (!isRetained) ack.topic = entry
     const flags = entry.device === connection.principal?.device ? 0 : RecordFlags.gateway
     if (!this.journal(connection, ack, flags, body, RecordKind.deviceMessages)) return Intake.stopped
     connection.acks?.push(ack, true)

@@ -1,13 +1,13 @@
 /**
- * Who listens to telemetry: counts of online subscriptions that can match `tenant/devices/{id}/telemetry`, and epochs
- * that tell a publisher in one comparison that its cached answer still holds. The fast path (journal only) is taken
- * where nobody listens; a wrong "somebody" costs time only, a wrong "nobody" would lose a delivery, so every change
- * moves the epoch.
+ * Who listens to what devices say: counts of online subscriptions that can match `tenant/devices/{id}/telemetry` (or, in a watch of its
+ * own, the topics of messages for the applier), and epochs that tell a publisher in one comparison that its cached answer still holds.
+ * The fast path (journal only) is taken where nobody listens; a wrong "somebody" costs time only, a wrong "nobody" would lose a
+ * delivery, so every change moves the epoch.
  *
  * Epochs are counters in a table of fixed size, found by hash: a collision makes an answer stale early, nothing else.
  */
 import { hash32 } from '../../core/ids.js'
-import { telemetryReach } from './topic-grammar.js'
+import { telemetryReach, type TopicReach } from './topic-grammar.js'
 
 const slots = 4096
 
@@ -17,10 +17,27 @@ function change (counts: Map<string, number>, key: string, by: number): void {
   else counts.delete(key)
 }
 
-export class TelemetryWatch {
+/** Told of subscriptions in broker form. */
+export interface SubscriptionWatch {
+  added (brokerFilter: string): void
+  removed (brokerFilter: string): void
+}
+
+export function bothWatches (a: SubscriptionWatch, b: SubscriptionWatch): SubscriptionWatch {
+  return {
+    added: filter => { a.added(filter); b.added(filter) },
+    removed: filter => { a.removed(filter); b.removed(filter) }
+  }
+}
+
+export class TelemetryWatch implements SubscriptionWatch {
   readonly #tenants = new Map<string, number>()
   readonly #devices = new Map<string, number>()
   readonly #epochs = new Uint32Array(slots)
+  readonly #reachOf: (brokerFilter: string) => TopicReach | null
+
+  /** @param reachOf whose topics of the watched kind a filter can match */
+  constructor (reachOf: (brokerFilter: string) => TopicReach | null = telemetryReach) { this.#reachOf = reachOf }
 
   /** A filter in broker form (`tenant/filter`) was subscribed to by a connection. */
   added (brokerFilter: string): void { this.#changed(brokerFilter, 1) }
@@ -29,7 +46,7 @@ export class TelemetryWatch {
   removed (brokerFilter: string): void { this.#changed(brokerFilter, -1) }
 
   #changed (brokerFilter: string, by: number): void {
-    const reach = telemetryReach(brokerFilter)
+    const reach = this.#reachOf(brokerFilter)
     if (reach === null) return
     if (reach.device === null) {
       change(this.#tenants, reach.tenant, by)
@@ -40,7 +57,7 @@ export class TelemetryWatch {
     }
   }
 
-  /** Is a connection of this node subscribed to the device's telemetry? */
+  /** Is a connection of this node subscribed to the device's topics? */
   online (tenant: string, device: string): boolean {
     return this.#tenants.has(tenant) || this.#devices.has(`${tenant}/${device}`)
   }
@@ -49,7 +66,7 @@ export class TelemetryWatch {
 
   deviceSlot (tenant: string, device: string): number { return hash32(`${tenant}/${device}`) & (slots - 1) }
 
-  /** Changes whenever a subscription to the device's telemetry comes or goes. */
+  /** Changes whenever a subscription to the device's topics comes or goes. */
   epoch (tenantSlot: number, deviceSlot: number): number {
     return this.#epochs[tenantSlot] + this.#epochs[deviceSlot]
   }

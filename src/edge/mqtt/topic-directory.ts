@@ -32,9 +32,9 @@ export class TopicEntry {
   validUntil = Infinity
   tenantSlot = 0
   deviceSlot = 0
-  /** Epoch of the telemetry watch at which `watched` was found out; -1: never. */
+  /** Epoch of the watch of its kind at which `watched` was found out; -1: never. */
   epoch = -1
-  /** Somebody subscribes to this telemetry, or that is not known yet: it goes through the broker as well. */
+  /** Somebody subscribes to this topic, or that is not known yet: it goes through the broker as well. */
   watched = true
   /** Tick at which `watched` is found out anew. */
   watchedUntil = 0
@@ -101,6 +101,8 @@ export class TopicDirectory {
     if (target.kind === 'message') {
       entry.kind = TopicKind.message
       entry.brokerTopic = `${tenant}/devices/${target.device}/${target.path}`
+      entry.device = target.device
+      this.#setSlots(entry, tenant)
       return entry
     }
     if (target.kind === 'question') {
@@ -111,9 +113,14 @@ export class TopicDirectory {
     entry.kind = TopicKind.telemetry
     entry.brokerTopic = `${tenant}/devices/${target.device}/telemetry`
     entry.device = target.device
-    entry.tenantSlot = this.#watch.tenantSlot(tenant)
-    entry.deviceSlot = this.#watch.deviceSlot(tenant, target.device)
+    this.#setSlots(entry, tenant)
     return entry
+  }
+
+  /** The same in every watch. */
+  #setSlots (entry: TopicEntry, tenant: string): void {
+    entry.tenantSlot = this.#watch.tenantSlot(tenant)
+    entry.deviceSlot = this.#watch.deviceSlot(tenant, entry.device)
   }
 
   /** May a gateway listen for the device? undefined: `ask` first. */

@@ -56,8 +56,8 @@ export function filterMatches (filter: string, topic: string): boolean {
   return wanted.length === levels.length
 }
 
-/** Which device's telemetry a filter can match: every device of the tenant where `device` is null. */
-export interface TelemetryReach {
+/** Whose topics of one kind a filter can match: every device's of the tenant where `device` is null. */
+export interface TopicReach {
   readonly tenant: string
   readonly device: string | null
 }
@@ -66,7 +66,7 @@ export interface TelemetryReach {
  * What a filter in broker form (`tenant/filter`) can match of the topics `tenant/devices/{id}/telemetry`;
  * null when it matches none of them.
  */
-export function telemetryReach (brokerFilter: string): TelemetryReach | null {
+export function telemetryReach (brokerFilter: string): TopicReach | null {
   const [tenant, collection, device, kind, ...deeper] = brokerFilter.split('/')
   if (collection === '#') return { tenant, device: null }
   if (collection !== 'devices' && collection !== '+') return null
@@ -77,4 +77,25 @@ export function telemetryReach (brokerFilter: string): TelemetryReach | null {
     if (deeper.length > 1 || (deeper.length === 1 && deeper[0] !== '#')) return null
   }
   return { tenant, device: device === '+' ? null : device }
+}
+
+/** What a device says beside telemetry, after `devices/{id}/`; null: any level. */
+const messageForms: readonly (readonly (string | null)[])[] = [['twin', 'reported'], ['twin', null, 'reported'], ['events', null], ['commands', null, 'response', null]]
+
+/** The same of the topics `tenant/devices/{id}/…` that are for the applier (gate/access.ts). May name one that it matches none of. */
+export function messageReach (brokerFilter: string): TopicReach | null {
+  const [tenant, collection, device, ...levels] = brokerFilter.split('/') as [string, string?, string?, ...string[]]
+  if (collection === '#') return { tenant, device: null }
+  if (device === undefined || (collection !== 'devices' && collection !== '+')) return null
+  if (device === '#') return { tenant, device: null }
+  if (!messageForms.some(form => reachesForm(levels, form))) return null
+  return { tenant, device: device === '+' ? null : device }
+}
+
+function reachesForm (filter: readonly string[], form: readonly (string | null)[]): boolean {
+  for (const [i, level] of filter.entries()) {
+    if (level === '#') return true
+    if (i === form.length || (level !== '+' && form[i] !== null && form[i] !== level)) return false
+  }
+  return filter.length === form.length
 }

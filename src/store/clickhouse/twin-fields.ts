@@ -67,7 +67,7 @@ export class TwinFields {
     const joins = [...this.#metrics].map(([metric, alias]) => `LEFT ANY JOIN (
   SELECT device, toUInt8(type) AS type, number, boolean, string, toUnixTimestamp64Micro(ts) AS us, stamp FROM ${this.#database}.latest FINAL
   WHERE tenant = ${this.#tenant} AND metric = ${this.#bound.add('String', metric)} AND ts >= ${this.#bound.time(this.#oldestTs)}${this.#only}) AS ${alias} ON ${alias}.device = t.device`)
-    if (this.#activity) joins.push(`LEFT ANY JOIN (SELECT device, max(at) AS at FROM ${this.#database}.twin_activity WHERE tenant = ${this.#tenant}${this.#only} GROUP BY device) AS a ON a.device = t.device`)
+    if (this.#activity) joins.push(`LEFT ANY JOIN (SELECT device, at FROM ${this.#database}.twin_activity FINAL WHERE tenant = ${this.#tenant}${this.#only}) AS a ON a.device = t.device`)
     return joins.join('\n')
   }
 

@@ -47,14 +47,21 @@ export class RedisEntityCopies implements EntityCopies {
   }
 
   async put (key: EntityKey, entity: Entity): Promise<void> {
-    const name = this.#name(key)
-    const args = [entity.version, encodeCopy(entity), entityCopyKeptMs]
+    await this.putAll([{ key, entity }])
+  }
+
+  async putAll (copies: readonly { readonly key: EntityKey, readonly entity: Entity }[]): Promise<void> {
+    if (copies.length === 0) return
     await this.#run(async () => {
-      try {
-        await this.#redis.client.evalsha(putSha1, 1, name, ...args)
-      } catch (error) {
-        if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
-        await this.#redis.client.eval(putScript, 1, name, ...args)
+      const { client } = this.#redis
+      const pipeline = client.pipeline()
+      const puts = copies.map(({ key, entity }) => [1, this.#name(key), entity.version, encodeCopy(entity), entityCopyKeptMs] as const)
+      for (const put of puts) pipeline.evalsha(putSha1, ...put)
+      const answers = await pipeline.exec() ?? []
+      for (const [i, [error]] of answers.entries()) {
+        if (error === null) continue
+        if (!error.message.startsWith('NOSCRIPT')) throw error
+        await client.eval(putScript, ...puts[i])
       }
     })
   }
