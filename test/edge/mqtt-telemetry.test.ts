@@ -333,6 +333,42 @@ t.test('nobody listens: telemetry does not touch the broker; a subscription of a
   t.same(publishesIn(await back.take(2)).map(message => message.payload), ['offline 1', 'offline 2'])
 })
 
+t.test('nobody listens: reports, answers and events do not touch the broker; whoever comes to listen gets what follows', async t => {
+  const persistence = memoryPersistence as unknown as () => { outgoingEnqueueCombi(subscriptions: readonly unknown[], packet: unknown): Promise<void> }
+  const stored = persistence()
+  let enqueued = 0
+  const enqueue = stored.outgoingEnqueueCombi.bind(stored)
+  stored.outgoingEnqueueCombi = (subscriptions, packet) => { enqueued++; return enqueue(subscriptions, packet) }
+  const stage = await startStage(t, { persistence: stored })
+  const device = await stage.client({ secret: stage.registry.device('acme', 'd1') })
+  device.send(subscribe(9, ['devices/d1/twin/delta', 1], ['devices/d1/commands/+/request/+', 1]))
+  await device.next()
+  const send = async (topic: string, payload: string): Promise<void> => {
+    device.send(publish(topic, payload, { qos: 1, id: 1 }))
+    t.same(await device.next(), puback(1))
+  }
+  const topics = ['twin/reported', 'devices/d1/twin/reported', 'devices/d1/twin/lamp/reported', 'events/boot', 'devices/d1/commands/blink/response/c1']
+  for (const topic of topics) await send(topic, 'nobody')
+  const once = enqueued
+  for (let i = 0; i < 3; i++) for (const topic of topics) await send(topic, 'nobody')
+  t.equal(enqueued, once)
+  t.equal(stage.journal.messages().length, 4 * topics.length, 'they are in the journal all the same')
+  const application = { secret: stage.registry.credential('application', 'acme'), clientId: 'w', clean: false }
+  const watcher = await stage.client(application)
+  watcher.send(subscribe(1, ['devices/+/twin/reported', 1]))
+  await watcher.next()
+  watcher.end()
+  await until(() => stage.edge.stats.connections === 1)
+  await send('devices/d1/twin/reported', 'offline')
+  const back = await stage.client(application)
+  t.match(publishesIn(await back.take(1)), [{ topic: 'devices/d1/twin/reported', payload: 'offline' }])
+  const online = await stage.client({ secret: stage.registry.credential('application', 'acme'), clientId: 'o' })
+  online.send(subscribe(1, ['devices/d1/events/+', 0]))
+  await online.next()
+  await send('events/boot', 'online')
+  t.match(publishesIn(await online.take(1)), [{ topic: 'devices/d1/events/boot', payload: 'online' }])
+})
+
 t.test('retained telemetry is journaled and kept by the broker', async t => {
   const stage = await startStage(t)
   const device = await stage.client({ secret: stage.registry.device('acme', 'd1') })

@@ -5,8 +5,9 @@ import { PartialPacket } from '../../src/edge/mqtt/partial-packet.js'
 import { PacketAssembler } from '../../src/edge/mqtt/assembler.js'
 import { TelemetryWatch } from '../../src/edge/mqtt/telemetry-watch.js'
 import { TimerWheel, type WheelItem } from '../../src/edge/mqtt/timer-wheel.js'
-import { exceedsTopicLimits, filterFault, filterMatches, telemetryReach, topicNameFault } from '../../src/edge/mqtt/topic-grammar.js'
+import { exceedsTopicLimits, filterFault, filterMatches, messageReach, telemetryReach, topicNameFault } from '../../src/edge/mqtt/topic-grammar.js'
 import { headerBytes, headerIncomplete, headerMalformed, newPacket, packetBytes } from '../../src/edge/mqtt/wire.js'
+import { newSeed, randomFrom } from '../store/store-fixtures.js'
 import { publish } from './mqtt-harness.js'
 
 t.test('remaining lengths of the standard are read and written (table 2.4)', async t => {
@@ -62,6 +63,32 @@ t.test('a filter reaches telemetry exactly where it matches a telemetry topic', 
   t.ok(compared > 300)
   t.equal(telemetryReach('t/devices/d1/twin/#'), null)
   t.same(telemetryReach('t/devices/d1/telemetry'), { tenant: 't', device: 'd1' })
+})
+
+t.test('a filter reaches messages for the applier wherever it matches one of their topics', async t => {
+  const levels = ['+', '#', 'd1', 'twin', 'reported', 'delta', 'commands', 'request', 'response', 'events', 'x']
+  const topics = ['twin/reported', 'twin/x/reported', 'events/x', 'events/reported', 'commands/x/response/x', 'commands/twin/response/reported']
+  const seed = newSeed()
+  t.comment(`seed ${seed}`)
+  const random = randomFrom(seed)
+  const pick = (): string => levels[Math.floor(random() * levels.length)]
+  let reached = 0
+  for (let i = 0; i < 20_000; i++) {
+    const filter = ['devices', ...Array.from({ length: 1 + Math.floor(random() * 6) }, pick)].join('/')
+    if (filterFault(Buffer.from(filter)) !== null) continue
+    const reach = messageReach(`t/${filter}`)
+    if (reach !== null) reached++
+    for (const device of ['d1', 'd2']) {
+      const matched = topics.find(topic => filterMatches(filter, `devices/${device}/${topic}`))
+      if (matched !== undefined && (reach === null || (reach.device !== null && reach.device !== device))) t.fail(`${filter} matches ${matched} of ${device} and does not reach it`)
+    }
+  }
+  t.ok(reached > 500)
+  for (const filter of ['devices/d1/twin/delta', 'devices/d1/twin/desired', 'devices/d1/twin/+/delta', 'devices/d1/commands/+/request/+', 'devices/d1/telemetry', 'devices/d1/twin/get/+', 'chat/#']) {
+    t.equal(messageReach(`t/${filter}`), null, `${filter}: as devices subscribe, and it costs their reports nothing`)
+  }
+  for (const filter of ['#', '+/#', 'devices/#']) t.same(messageReach(`t/${filter}`), { tenant: 't', device: null })
+  t.same(messageReach('t/devices/d1/twin/#'), { tenant: 't', device: 'd1' })
 })
 
 t.test('the telemetry watch knows who listens, and moves the epoch at every change', async t => {

@@ -109,6 +109,23 @@ function suites (): void {
     t.strictSame(await new CachedEntityReader({ store, copies: null }).read(keyOf('r')), { entity: entityOf(3, null), verified: true }, 'without copies')
   })
 
+  void t.test('an entity that changes faster than Redis takes it is put with its newest version, together with others', async t => {
+    const { opened: { copies } } = await setUp
+    const store = await openRecord(t)
+    let puts = 0
+    let calls = 0
+    const counted = { get: copies.get.bind(copies), put: copies.put.bind(copies), forget: copies.forget.bind(copies), putAll: async (some: Parameters<typeof copies.putAll>[0]) => { calls++; puts += some.length; await copies.putAll(some) } }
+    const reader = new CachedEntityReader({ store, copies: counted })
+    const keys = Array.from({ length: 150 }, (_, i) => keyOf(`many${i}`))
+    for (let version = 1; version <= 20; version++) for (const key of keys) reader.noteCommitted(key, entityOf(version))
+    await until('the newest are there', async () => (await copies.get(keys)).every(copy => copy?.version === 20))
+    t.ok(puts <= 2 * keys.length && calls <= 4, `${puts} puts in ${calls} calls for ${20 * keys.length} commits`)
+    reader.noteCommitted(keys[0], entityOf(19))
+    await copies.putAll([])
+    t.equal((await copies.get([keys[0]]))[0]?.version, 20, 'never an older one after a newer')
+    t.equal(reader.stats.putsLeftOut, 0)
+  })
+
   void t.test('flushed, killed in the middle and brought back from an old snapshot: nobody reads less than was acknowledged', async t => {
     const { redis, opened: { copies }, admin } = await setUp
     const seed = newSeed()
