@@ -26,7 +26,7 @@ import { openJournal } from './journal/journal.js'
 import { LatestValues } from './live/latest-values.js'
 import { LiveHub } from './live/live-hub.js'
 import { addHttpMetrics, createMetrics } from './metrics.js'
-import { addTwinMetrics } from './metrics-twins.js'
+import { addSearchMetrics, addTwinMetrics } from './metrics-twins.js'
 import { NodeMembership } from './nodes/node-membership.js'
 import { readBootId, startCursor } from './pipeline/start-cursor.js'
 import { QueryPool } from './query/query-pool.js'
@@ -128,6 +128,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const { search, jobs: twinJobs } = await openSearch({
     clock, log, lifecycle, store, journal, tenants, twins: devices.twins, presence: devices.presence, bell: devices.bell, shared: spec.kind === 'cluster', bootId: cluster?.sealers?.bootId ?? null, latest, transfer, analytics: pipeline.analytics
   })
+  devices.presence.onActivity(rows => { search?.projector.noteActivity(rows) })
   await lifecycle.open({
     name: 'live',
     open: async () => { live.open({ latest, bus: spec.kind === 'cluster' ? openLiveBus(spec.redis, { clock, log }) : null }) },
@@ -184,6 +185,7 @@ async function wire (config: Config, clock: Clock, log: Log, lifecycle: Lifecycl
   const dependencies = (): readonly DependencyStatus[] => joinDependencies(watched.flatMap(statuses => statuses()))
   const metrics = createMetrics({ ...pipeline, live, transfer, journal, pressure, mqtt, queries, broker, deadLetters, membership: cluster?.membership ?? null, revocations, dependencies })
   addTwinMetrics(metrics, devices)
+  addSearchMetrics(metrics, search, twinJobs)
   const http: HttpEdge = await createHttpEdge({
     host: config.host,
     port: config.httpPort,

@@ -1,4 +1,5 @@
 /** Metrics of twins, commands, presence, alarms and events (metrics.ts says how numbers become metrics). */
+import type { SearchParts } from './app-search.js'
 import type { TwinParts } from './app-twins.js'
 import type { MetricsRegistry } from './metrics.js'
 
@@ -32,4 +33,13 @@ export function addTwinMetrics (metrics: MetricsRegistry, parts: Omit<TwinParts,
   metrics.stats('event_streams', () => events.stats.streams, { gauges: ['streams', 'open'] })
   metrics.stats('event_letters', () => events.stats.letters)
   metrics.counter('twinfold_event_targets_refused', 'Addresses that webhooks may not reach', () => events.stats.refusedTargets)
+}
+
+export function addSearchMetrics (metrics: MetricsRegistry, search: SearchParts['search'], jobs: SearchParts['jobs']): void {
+  metrics.stats('twin_jobs', () => jobs.stats)
+  if (search === null) return
+  metrics.stats('search', () => search.asked.stats)
+  metrics.stats('search_projection', () => search.projector.stats)
+  metrics.gauge('twinfold_search_projection_waiting', 'Devices that are to be read for search', () => search.projector.waiting)
+  metrics.gauge('twinfold_search_lag_seconds', 'How far search is behind what happened', () => search.projector.lagSeconds)
 }

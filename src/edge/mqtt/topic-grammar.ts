@@ -3,6 +3,7 @@
  * connection; what is merely larger than our limits (`exceedsTopicLimits`) is refused and the connection stays.
  */
 import { isUtf8 } from 'node:buffer'
+import { isTwinName } from '../../core/ids.js'
 import { topicBytesMax, topicLevelsMax } from '../../core/limits.js'
 
 const plus = 0x2b
@@ -79,8 +80,11 @@ export function telemetryReach (brokerFilter: string): TopicReach | null {
   return { tenant, device: device === '+' ? null : device }
 }
 
-/** What a device says beside telemetry, after `devices/{id}/`; null: any level. */
-const messageForms: readonly (readonly (string | null)[])[] = [['twin', 'reported'], ['twin', null, 'reported'], ['events', null], ['commands', null, 'response', null]]
+type Level = string | ((level: string) => boolean)
+const any: Level = () => true
+
+/** What a device says beside telemetry, after `devices/{id}/`. */
+const messageForms: readonly (readonly Level[])[] = [['twin', 'reported'], ['twin', isTwinName, 'reported'], ['events', any], ['commands', any, 'response', any]]
 
 /** The same of the topics `tenant/devices/{id}/…` that are for the applier (gate/access.ts). May name one that it matches none of. */
 export function messageReach (brokerFilter: string): TopicReach | null {
@@ -92,10 +96,12 @@ export function messageReach (brokerFilter: string): TopicReach | null {
   return { tenant, device: device === '+' ? null : device }
 }
 
-function reachesForm (filter: readonly string[], form: readonly (string | null)[]): boolean {
+function reachesForm (filter: readonly string[], form: readonly Level[]): boolean {
   for (const [i, level] of filter.entries()) {
     if (level === '#') return true
-    if (i === form.length || (level !== '+' && form[i] !== null && form[i] !== level)) return false
+    if (i === form.length) return false
+    const wanted = form[i]
+    if (level !== '+' && !(typeof wanted === 'string' ? wanted === level : wanted(level))) return false
   }
   return filter.length === form.length
 }

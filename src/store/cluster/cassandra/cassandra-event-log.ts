@@ -6,6 +6,9 @@
  * a new stamp. So a row was there, for every reader at a quorum, half a `settleMs` after its stamp by its writer's clock; clocks of nodes differ
  * by 250 ms at most (a node that is further off is not ready), which the other half covers, with room for a reader's own delays.
  *
+ * A row is stamped no earlier than the newest accept stamp in it (as far as clocks may differ), so what one node tells on top of another's
+ * commits stands behind them.
+ *
  * The lane's rows lie in partitions of five minutes each, for seven days.
  */
 import { randomBytes } from 'node:crypto'
@@ -186,10 +189,13 @@ export class CassandraEventLog implements EventLog {
 
   async #write (lane: number, events: readonly OutEvent[]): Promise<void> {
     const rows = rowsOf(events)
+    // Of a twin that two nodes change, the later commit has the greater accept stamp: its row stands behind, though its node's clock be behind.
+    const acceptedUs = events.reduce((newest, { stamp }) => Math.max(newest, stamp), 0)
     for (let attempt = 1; ; attempt++) {
       const begunMs = this.#clock.monotonicMs()
       const statements: Statement[] = rows.map(bytes => {
-        this.#stamp = Math.max(this.#stamp + 1, this.#clock.nowUs())
+        const nowUs = this.#clock.nowUs()
+        this.#stamp = Math.max(this.#stamp + 1, nowUs, Math.min(acceptedUs, nowUs + clockOffMsMax * usPerMs))
         return { cql: insert, parameters: [lane, slotOf(this.#stamp), this.#stamp, this.#writer, bytes] }
       })
       if (statements.length === 1) await this.#client.write(statements[0].cql, statements[0].parameters)
