@@ -125,7 +125,7 @@ async function applied (operator: Operator, devices: readonly Device[], before: 
   const startedMs = performance.now()
   while (await versionsOf(operator, devices) < before + steps) {
     if (performance.now() - startedMs > 120_000) throw new Error(`${await versionsOf(operator, devices) - before} of ${steps} reported updates are applied after two minutes`)
-    await new Promise(resolve => { setTimeout(resolve, 20) })
+    await new Promise(resolve => { setTimeout(resolve, 200) })
   }
   const found = await versionsOf(operator, devices)
   if (found !== before + steps) throw new Error(`${found - before} versions for ${steps} reported updates`)

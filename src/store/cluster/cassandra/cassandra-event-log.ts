@@ -7,7 +7,7 @@
  * by 250 ms at most (a node that is further off is not ready), which the other half covers, with room for a reader's own delays.
  *
  * A row is stamped no earlier than the newest accept stamp in it (as far as clocks may differ), so what one node tells on top of another's
- * commits stands behind them.
+ * commits stands behind them, though its clock be behind; but not where its accept stamps are older than the other's rows (reports that waited).
  *
  * The lane's rows lie in partitions of five minutes each, for seven days.
  */
@@ -189,7 +189,7 @@ export class CassandraEventLog implements EventLog {
 
   async #write (lane: number, events: readonly OutEvent[]): Promise<void> {
     const rows = rowsOf(events)
-    // Of a twin that two nodes change, the later commit has the greater accept stamp: its row stands behind, though its node's clock be behind.
+    // Of a twin that two nodes change, the later commit has the greater accept stamp, whatever the clocks of the two say.
     const acceptedUs = events.reduce((newest, { stamp }) => Math.max(newest, stamp), 0)
     for (let attempt = 1; ; attempt++) {
       const begunMs = this.#clock.monotonicMs()
