@@ -8,7 +8,7 @@ import { pause, startTwoNodes } from './two-nodes.js'
 
 t.setTimeout(180_000)
 
-interface Connection { readonly connected: boolean, readonly since: string | null, readonly reason: string | null, readonly lastActivity: string | null, readonly stale: boolean, readonly node: string | null }
+interface Connection { readonly state: 'connected' | 'disconnected', readonly since: string | null, readonly reason: string | null, readonly lastActivity: string | null, readonly stale: boolean, readonly node: string | null }
 
 const keepAliveSeconds = 5
 
@@ -40,22 +40,22 @@ void t.test('a node is killed: no device stays connected for longer than its kee
   const { a, b } = nodes
   const devices = Array.from({ length: 6 }, (_, i) => `d${i}`)
   const tokens = await a.api.createDevices(devices)
-  t.strictSame(await connectionOf(b.api, 'd0'), { connected: false, since: null, reason: null, lastActivity: null, stale: false, node: null, via: null })
+  t.strictSame(await connectionOf(b.api, 'd0'), { state: 'disconnected', since: null, reason: null, lastActivity: null, stale: false, node: null, via: null })
   const clients = await Promise.all(devices.map(async (device, i) => await connect(t, a.server, device, tokens[i])))
-  await until('the other node shows them', 10_000, async () => (await Promise.all(devices.map(async device => await connectionOf(b.api, device)))).every(({ connected, node }) => connected && node === 'a'))
+  await until('the other node shows them', 10_000, async () => (await Promise.all(devices.map(async device => await connectionOf(b.api, device)))).every(({ state, node }) => state === 'connected' && node === 'a'))
   // One says goodbye, one is taken over by the other node.
   await clients[0].endAsync()
   await connect(t, b.server, 'd1', tokens[1])
-  await until('both are shown', 10_000, async () => !(await connectionOf(b.api, 'd0')).connected && (await connectionOf(a.api, 'd1')).node === 'b')
-  t.match(await connectionOf(a.api, 'd0'), { connected: false, reason: 'client' })
+  await until('both are shown', 10_000, async () => (await connectionOf(b.api, 'd0')).state === 'disconnected' && (await connectionOf(a.api, 'd1')).node === 'b')
+  t.match(await connectionOf(a.api, 'd0'), { state: 'disconnected', reason: 'client' })
   await a.kill()
-  const shownMs = await until('they are lost', (keepAliveSeconds + 30) * 1000, async () => !(await Promise.all(devices.slice(2).map(async device => await connectionOf(b.api, device)))).some(({ connected }) => connected))
+  const shownMs = await until('they are lost', (keepAliveSeconds + 30) * 1000, async () => !(await Promise.all(devices.slice(2).map(async device => await connectionOf(b.api, device)))).some(({ state }) => state === 'connected'))
   t.comment(`lost after ${Math.round(shownMs)} ms`)
-  t.match(await connectionOf(b.api, 'd2'), { connected: false, reason: 'node_lost', node: 'a' })
-  t.match(await connectionOf(b.api, 'd1'), { connected: true, node: 'b' })
-  t.match(await connectionOf(b.api, 'd0'), { connected: false, reason: 'client' })
+  t.match(await connectionOf(b.api, 'd2'), { state: 'disconnected', reason: 'node_lost', node: 'a' })
+  t.match(await connectionOf(b.api, 'd1'), { state: 'connected', node: 'b' })
+  t.match(await connectionOf(b.api, 'd0'), { state: 'disconnected', reason: 'client' })
   await connect(t, b.server, 'd3', tokens[3])
-  t.match(await connectionOf(b.api, 'd3'), { connected: true, reason: null, node: 'b' }, 'at once where it is connected')
+  t.match(await connectionOf(b.api, 'd3'), { state: 'connected', reason: null, node: 'b' }, 'at once where it is connected')
 })
 
 void t.test('a server alone is killed: after its restart its devices are not connected, until they come back; a clean stop says so', async t => {
@@ -69,16 +69,16 @@ void t.test('a server alone is killed: after its restart its devices are not con
   const tokens = await server.api(key).createDevices(['one', 'two'])
   await connect(t, server, 'one', tokens[0])
   await server.api(tokens[1]).ask('POST', '/devices/two/telemetry', { v: 1 })
-  t.match(await connectionOf(server.api(key), 'one'), { connected: true, node: null })
-  t.match(await connectionOf(server.api(key), 'two'), { connected: false, since: null, lastActivity: String, stale: false })
+  t.match(await connectionOf(server.api(key), 'one'), { state: 'connected', node: null })
+  t.match(await connectionOf(server.api(key), 'two'), { state: 'disconnected', since: null, lastActivity: String, stale: false })
   await pause(200)
   await server.kill()
   server = await startServer({ directory })
-  t.match(await connectionOf(server.api(key), 'one'), { connected: false, reason: 'node_lost' })
+  t.match(await connectionOf(server.api(key), 'one'), { state: 'disconnected', reason: 'node_lost' })
   await connect(t, server, 'one', tokens[0])
   const { body } = await server.api(key).ask('GET', '/devices')
-  t.match(body, { devices: [{ id: 'one', connection: { connected: true } }, { id: 'two', connection: { connected: false } }] })
+  t.match(body, { devices: [{ id: 'one', connection: { state: 'connected' } }, { id: 'two', connection: { state: 'disconnected' } }] })
   t.equal(await server.stop(), 0)
   server = await startServer({ directory })
-  t.match(await connectionOf(server.api(key), 'one'), { connected: false, reason: 'server_stopped' })
+  t.match(await connectionOf(server.api(key), 'one'), { state: 'disconnected', reason: 'server_stopped' })
 })

@@ -11,7 +11,7 @@ export const connectionSchema: Schema = {
   type: 'object',
   description: 'Absent where it could not be asked.',
   properties: {
-    connected: { type: 'boolean' },
+    state: { type: 'string', enum: ['connected', 'disconnected'] },
     since: { ...timeSchema, description: 'When it connected, or when its last connection ended. null: it never had one.' },
     reason: { type: ['string', 'null'], description: 'Why the last connection ended: client, closed, keep_alive, taken_over, revoked, protocol, slow, server_stopped or node_lost. null while it is connected.' },
     lastActivity: { ...timeSchema, description: 'Last word of the device over MQTT or HTTP; up to two minutes old for one that is connected to another node.' },
@@ -22,7 +22,7 @@ export const connectionSchema: Schema = {
 }
 
 export function connectionView ({ connected, since, reason, lastActivity, stale, node, via }: PresenceView): object {
-  return { connected, since: timeOrNull(since), reason, lastActivity: timeOrNull(lastActivity), stale, node, via }
+  return { state: connected ? 'connected' : 'disconnected', since: timeOrNull(since), reason, lastActivity: timeOrNull(lastActivity), stale, node, via }
 }
 
 /** What is to stand in each device's view, in the order asked: nothing where presence is off or its store does not answer. */
