@@ -4,6 +4,7 @@
  * (solar-plant/LICENSE.md); their times are moved so that the data ends now, and each plant is a little further in the month.
  */
 import { connectAsync, type MqttClient } from 'mqtt'
+import { behaveAsTwin } from './demo-twin.js'
 import { bundledMonths, solarReadings, type SolarReading } from './solar-data.js'
 
 export interface DemoOptions {
@@ -40,6 +41,7 @@ export async function startDemo (options: DemoOptions): Promise<Demo> {
     await api('POST', '/devices', key.secret, { id, name: `Solar plant ${i}`, type: 'solar-plant' }, [201, 409])
     const { secret: token } = await api('POST', `/devices/${id}/tokens`, key.secret, { label: 'demo' }, [201]) as Issued
     const client = await connectAsync(options.mqttUrl, { username: token, clientId: `demo-${id}`, protocolVersion: 4, reconnectPeriod: 1000 })
+    await behaveAsTwin(client, id)
     connected.push({ id, token, client, next: (i - 1) * 4000 })
   }
   write(`\nTwinfold demo: ${plants} plants of tenant '${tenant}' send real readings.\n`)
@@ -96,6 +98,16 @@ Ask for its newest values, and for the last ten minutes:
 
   curl -s -H 'Authorization: Bearer ${key}' ${httpUrl}/api/v1/devices/${plant.id}/telemetry/latest
   curl -s -H 'Authorization: Bearer ${key}' '${httpUrl}/api/v1/devices/${plant.id}/telemetry?from=now-10m&metrics=collector_temp_1,tank_temp_2'
+
+Say what it is to be (the plant does so a second later), and look at its twin:
+
+  curl -s -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' -X PATCH ${httpUrl}/api/v1/devices/${plant.id}/twin -d '{"desired":{"pump":{"speed":80}}}'
+  curl -s -H 'Authorization: Bearer ${key}' ${httpUrl}/api/v1/devices/${plant.id}/twin
+
+Send it a command and wait for its answer; find plants by what they say:
+
+  curl -s -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' '${httpUrl}/api/v1/devices/${plant.id}/commands?wait=5000' -d '{"name":"self-test"}'
+  curl -sG -H 'Authorization: Bearer ${key}' ${httpUrl}/api/v1/devices --data-urlencode 'filter=reported.pump.speed gt 70 and latest.tank_temp_2 gt 20'
 
 `)
 }
