@@ -94,7 +94,7 @@ export interface TwinParts {
 
 const drainMs = 5000
 
-const presenceMethods = ['putConnected', 'putDisconnected', 'putLost', 'dropConnections', 'putActivity', 'getPresence', 'putPresenceBoot', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence', 'takeClaim', 'releaseClaim'] as const
+const presenceMethods = ['putConnected', 'putDisconnected', 'putLost', 'dropConnections', 'putActivity', 'getPresence', 'putPresenceBoot', 'putPresenceSwept', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence', 'takeClaim', 'releaseClaim'] as const
 
 function entitiesOf (store: Store) {
   return methodsOf(store, [

@@ -71,7 +71,7 @@ export class BootWatch {
     if (bootId === this.#options.bootId) return { alive: true, aliveAt: clock.nowUs() }
     const boot = this.#boots.get(bootId)
     const aliveAt = boot?.aliveAt ?? 0
-    if (membership === null || boot?.swept === true) return { alive: false, aliveAt }
+    if (membership === null || boot?.swept === 'yes') return { alive: false, aliveAt }
     if (membership.answerAgeMs < freshMs) {
       const nodes = membership.list()
       const itself = nodes.find(other => other.bootId === bootId)
@@ -87,8 +87,9 @@ export class BootWatch {
     try {
       const boots = await store.presenceBoots()
       const own = boots.find(boot => boot.bootId === bootId)
-      const wasSwept = this.#said && own?.swept !== false
-      await store.putPresenceBoot({ bootId, node, aliveAt: clock.nowUs(), swept: false })
+      const wasSwept = this.#said && own?.swept !== 'no'
+      const alive = { bootId, node, aliveAt: clock.nowUs() }
+      await store.putPresenceBoot(this.#said && !wasSwept ? alive : { ...alive, swept: 'no' })
       this.#said = true
       this.#boots = new Map(boots.filter(boot => boot.bootId !== bootId).map(boot => [boot.bootId, boot]))
       await this.#dropOld()
@@ -102,7 +103,7 @@ export class BootWatch {
 
   /** Those that are dead and not swept, counted. */
   #dead (): PresenceBoot[] {
-    const dead = [...this.#boots.values()].filter(boot => !boot.swept && !this.verdict(boot.bootId, boot.node).alive)
+    const dead = [...this.#boots.values()].filter(boot => boot.swept !== 'yes' && !this.verdict(boot.bootId, boot.node).alive)
     this.#timesDead = new Map(dead.map(({ bootId }) => [bootId, (this.#timesDead.get(bootId) ?? 0) + 1]))
     return dead
   }
@@ -110,7 +111,7 @@ export class BootWatch {
   async #dropOld (): Promise<void> {
     const beforeUs = this.#options.clock.nowUs() - sweptKeptUs
     for (const { bootId, swept, aliveAt } of this.#boots.values()) {
-      if (swept && aliveAt < beforeUs) await this.#options.store.deletePresenceBoot(bootId)
+      if (swept === 'yes' && aliveAt < beforeUs) await this.#options.store.deletePresenceBoot(bootId)
     }
   }
 }

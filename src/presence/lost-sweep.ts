@@ -11,7 +11,7 @@ import { connectedEvent, disconnectedEvent } from './presence-events.js'
 import { lostAt, presenceState, type BootVerdict } from './presence-state.js'
 
 export interface LostSweepOptions {
-  readonly store: Pick<PresenceStore, 'connectionsOf' | 'getPresence' | 'putLost' | 'putPresenceBoot'> & Pick<ClaimStore, 'takeClaim' | 'releaseClaim'>
+  readonly store: Pick<PresenceStore, 'connectionsOf' | 'getPresence' | 'putLost' | 'putPresenceSwept'> & Pick<ClaimStore, 'takeClaim' | 'releaseClaim'>
   readonly events: Pick<EventLog, 'appendEvents'>
   readonly verdictOf: (bootId: string, node: string) => BootVerdict
   readonly isOpenHere: (tenant: string, device: string) => boolean
@@ -71,6 +71,8 @@ export class LostSweep {
     const { store, log } = this.#options
     let some: Connected[] = []
     let count = 0
+    // Before the first of them: a server that is alive after all sees that it has to tell them again, however far this comes.
+    await store.putPresenceSwept(boot.bootId, 'begun')
     for await (const connection of store.connectionsOf(boot.bootId)) {
       some.push(connection)
       if (some.length < connectionsPerStep) continue
@@ -82,7 +84,7 @@ export class LostSweep {
     }
     await this.#lose(boot, some)
     count += some.length
-    await store.putPresenceBoot({ ...boot, swept: true })
+    await store.putPresenceSwept(boot.bootId, 'yes')
     this.stats.sweeps++
     if (count > 0) log.info({ node: boot.node, connections: count }, 'the connections of a server that died are written down as lost')
     return true

@@ -60,8 +60,8 @@ export interface PresenceBoot {
   readonly node: string
   /** When it last said that it lives, µs, by its own clock. */
   readonly aliveAt: number
-  /** Its connections were written down as lost. */
-  readonly swept: boolean
+  /** Whether its connections are being, or were, written down as lost. */
+  readonly swept: 'no' | 'begun' | 'yes'
 }
 
 /** Slots of one device that are kept when it is read; of more, those that ended first are taken away. */
@@ -80,8 +80,13 @@ export interface PresenceStore {
   putActivity(node: string, rows: readonly { readonly tenant: string, readonly device: string, readonly at: number }[]): Promise<void>
   /** In the order asked; absent devices give a row without anything. */
   getPresence(tenant: string, devices: readonly string[]): Promise<readonly PresenceRow[]>
-  /** Says that the boot lives. It stays among the boots until it is deleted. */
-  putPresenceBoot(boot: PresenceBoot): Promise<void>
+  /**
+   * Says that the boot lives; it stays among the boots until it is deleted. Without `swept` that stays as it is: a boot that says it lives
+   * must not hide from itself that others have taken it for dead.
+   */
+  putPresenceBoot(boot: Omit<PresenceBoot, 'swept'> & Partial<Pick<PresenceBoot, 'swept'>>): Promise<void>
+  /** How far its sweep is, whatever it says of itself meanwhile. */
+  putPresenceSwept(bootId: string, swept: PresenceBoot['swept']): Promise<void>
   presenceBoots(): Promise<readonly PresenceBoot[]>
   deletePresenceBoot(bootId: string): Promise<void>
   /** Connections of the boot that were put and not ended; those of one device by connection, ascending. */

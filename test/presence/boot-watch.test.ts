@@ -25,11 +25,13 @@ void t.test('a node that was taken for dead and lives tells its connections agai
   await until('it is told again', async () => (await eventsOf(store, 't', 'd')).length >= 3 && a.stats.pending === 0)
   await until('it is shown', async () => (await b.view('t', ['d']))[0].connected)
   const order = (await eventsOf(store, 't', 'd')).map(event => `${event.type.slice(7)} ${dataOf(event).connection}`)
-  const again = `${session.connection}~1`
-  t.strictSame(order.filter((text, i) => order.indexOf(text) === i), [`connected ${session.connection}`, `disconnected ${session.connection}`, `connected ${again}`])
+  // It may look while it is being swept, and once more when that is done: under a new name each time.
+  const told = order.filter((text, i) => order.indexOf(text) === i)
+  t.strictSame(told.slice(0, 3), [`connected ${session.connection}`, `disconnected ${session.connection}`, `connected ${session.connection}~1`])
+  t.notMatch(told.slice(3).join(), /disconnected .*~2/, 'of what it told again the last stays')
   a.closed(session, 'client', 0)
   await written(a)
-  t.match((await b.view('t', ['d']))[0], { connected: false, reason: 'client', connection: again })
+  t.match((await b.view('t', ['d']))[0], { connected: false, reason: 'client', connection: new RegExp(`^${session.connection}~`) })
 })
 
 void t.test('nodes that do not hear each other go by what each said in the store, with patience', async t => {
@@ -38,7 +40,7 @@ void t.test('nodes that do not hear each other go by what each said in the store
   const membership = new ToldMembership()
   membership.set('boot-b', 'b', 'live')
   membership.answerAgeMs = Infinity
-  await store.putPresenceBoot({ bootId: 'boot-a', node: 'a', aliveAt: clock.nowUs(), swept: false })
+  await store.putPresenceBoot({ bootId: 'boot-a', node: 'a', aliveAt: clock.nowUs(), swept: 'no' })
   const lost: Connected = { tenant: 't', device: 'd', connection: 'c', node: 'a', bootId: 'boot-a', at: clock.nowUs(), via: '', keepAliveSeconds: 60 }
   await store.putConnected([lost])
   const b = serviceOf({ store, membership, node: 'b', bootId: 'boot-b', clock })
@@ -63,9 +65,9 @@ void t.test('a server that was started again under its name has lost what it had
   membership.set('boot-b', 'b', 'live')
   membership.set('boot-a2', 'a', 'live')
   const now = Date.now() * 1000
-  await store.putPresenceBoot({ bootId: 'boot-a1', node: 'a', aliveAt: now, swept: false })
+  await store.putPresenceBoot({ bootId: 'boot-a1', node: 'a', aliveAt: now, swept: 'no' })
   await store.putConnected(['d', 'e'].map(device => ({ tenant: 't', device, connection: 'c1', node: 'a', bootId: 'boot-a1', at: now, via: '', keepAliveSeconds: 60 })))
-  await store.putPresenceBoot({ bootId: 'boot-a2', node: 'a', aliveAt: now, swept: false })
+  await store.putPresenceBoot({ bootId: 'boot-a2', node: 'a', aliveAt: now, swept: 'no' })
   // One is back before it is swept: its slot is the new connection's.
   await store.putConnected([{ tenant: 't', device: 'e', connection: 'c2', node: 'a', bootId: 'boot-a2', at: now + 1000, via: '', keepAliveSeconds: 60 }])
   const b = serviceOf({ store, membership, node: 'b', bootId: 'boot-b' })

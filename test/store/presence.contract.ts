@@ -75,16 +75,18 @@ export function presenceContract (t: Test, open: () => Promise<PresenceStore>): 
     t.equal(states.filter(({ slots: [slot] }) => slot.disconnected === null).length, 1000)
   })
 
-  void t.test('presence: boots stay until they are deleted', async t => {
+  void t.test('presence: boots stay until they are deleted; one that says it lives does not hide that it was swept', async t => {
     const store = await open()
     const [one, two] = [newBoot(), newBoot()]
     const own = async (): Promise<object[]> => (await store.presenceBoots()).filter(({ bootId }) => bootId === one || bootId === two).sort((a, b) => a.bootId < b.bootId ? -1 : 1)
-    await store.putPresenceBoot({ bootId: one, node: 'a', aliveAt: 5, swept: false })
-    await store.putPresenceBoot({ bootId: two, node: '', aliveAt: 6, swept: false })
-    await store.putPresenceBoot({ bootId: one, node: 'a', aliveAt: 7, swept: true })
-    t.strictSame(await own(), [{ bootId: one, node: 'a', aliveAt: 7, swept: true }, { bootId: two, node: '', aliveAt: 6, swept: false }])
+    await store.putPresenceBoot({ bootId: one, node: 'a', aliveAt: 5, swept: 'no' })
+    await store.putPresenceBoot({ bootId: two, node: '', aliveAt: 6, swept: 'no' })
+    await store.putPresenceSwept(one, 'begun')
+    await store.putPresenceSwept(one, 'yes')
+    await store.putPresenceBoot({ bootId: one, node: 'a', aliveAt: 7 })
+    t.strictSame(await own(), [{ bootId: one, node: 'a', aliveAt: 7, swept: 'yes' }, { bootId: two, node: '', aliveAt: 6, swept: 'no' }])
     await store.deletePresenceBoot(one)
-    t.strictSame(await own(), [{ bootId: two, node: '', aliveAt: 6, swept: false }])
+    t.strictSame(await own(), [{ bootId: two, node: '', aliveAt: 6, swept: 'no' }])
     await store.deletePresenceBoot(two)
   })
 

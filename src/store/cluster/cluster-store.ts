@@ -62,7 +62,7 @@ export async function openClusterStore ({ spec, clock, log, writer }: ClusterSto
     ...methodsOf(new CassandraSealRequests(client), ['putSealRequests', 'scanSealRequests', 'countSealRequests', 'deleteSealRequests']),
     ...methodsOf(new CassandraDocuments(client), ['getDocument', 'putDocument', 'deleteDocument', 'listDocuments', 'documentTenants']),
     ...methodsOf(new CassandraPresence(client), [
-      'putConnected', 'putDisconnected', 'putLost', 'dropConnections', 'putActivity', 'getPresence', 'putPresenceBoot', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence'
+      'putConnected', 'putDisconnected', 'putLost', 'dropConnections', 'putActivity', 'getPresence', 'putPresenceBoot', 'putPresenceSwept', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence'
     ]),
     ...methodsOf(entities, [
       'getEntity', 'getEntityVersion', 'commitEntities', 'readEntityEvents', 'readEntityItems', 'getEntityItem', 'putEntitySnapshot', 'findEntitySnapshot', 'dropEntityHistory', 'scanEntities'

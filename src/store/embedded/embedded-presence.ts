@@ -2,6 +2,7 @@
  * Presence in a database of its own, written in batches, not synced: it survives SIGKILL, and a power loss takes the last seconds.
  */
 import { inParallel } from '../../core/in-parallel.js'
+import { KeyedLock } from '../../core/keyed-lock.js'
 import type { Connected, Disconnected, PresenceBoot, PresenceRow, PresenceSlot, PresenceStore, SlotEnd } from '../presence-store.js'
 import { presenceSlotsMax } from '../presence-store.js'
 import type { DatabasePool } from './database-pool.js'
@@ -19,6 +20,7 @@ interface Parts { connected?: Connected, ended?: Disconnected, lost?: Disconnect
 
 export class EmbeddedPresence implements PresenceStore {
   readonly #pool: DatabasePool
+  readonly #boots = new KeyedLock()
 
   constructor (pool: DatabasePool) {
     this.#pool = pool
@@ -60,7 +62,22 @@ export class EmbeddedPresence implements PresenceStore {
     })
   }
 
-  async putPresenceBoot (boot: PresenceBoot): Promise<void> { await this.#write([put(presenceKey(tables.boot, boot.bootId), jsonValue(boot))]) }
+  async putPresenceBoot (boot: Parameters<PresenceStore['putPresenceBoot']>[0]): Promise<void> {
+    await this.#changeBoot(boot.bootId, stored => ({ ...boot, swept: boot.swept ?? stored?.swept ?? 'no' }))
+  }
+
+  async putPresenceSwept (bootId: string, swept: PresenceBoot['swept']): Promise<void> {
+    await this.#changeBoot(bootId, stored => stored === null ? null : { ...stored, swept })
+  }
+
+  async #changeBoot (bootId: string, change: (stored: PresenceBoot | null) => PresenceBoot | null): Promise<void> {
+    await this.#boots.run(bootId, async () => {
+      const key = presenceKey(tables.boot, bootId)
+      const value = await this.#pool.read(presenceName, undefined, async database => await database.get(key) as Buffer | undefined)
+      const boot = change(value === undefined ? null : parseJson<PresenceBoot>(value))
+      if (boot !== null) await this.#write([put(key, jsonValue(boot))])
+    })
+  }
 
   async presenceBoots (): Promise<readonly PresenceBoot[]> {
     const rows = await this.#pool.read(presenceName, [], async database => await readRows(database, rangeOf(presenceKey(tables.boot))))

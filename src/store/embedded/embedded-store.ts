@@ -110,7 +110,7 @@ export async function openEmbeddedStore (options: EmbeddedStoreOptions): Promise
     ...methodsOf(new EmbeddedEventLog(pool, entityWriter, { writes: writer }), ['appendEvents', 'readEvents', 'endOfEvents', 'positionAt', 'trimEvents', 'onAppended']),
     ...methodsOf(new EmbeddedDocuments(meta, { writes: writer }), ['getDocument', 'putDocument', 'deleteDocument', 'listDocuments', 'documentTenants']),
     ...methodsOf(new EmbeddedPresence(pool), [
-      'putConnected', 'putDisconnected', 'putLost', 'dropConnections', 'putActivity', 'getPresence', 'putPresenceBoot', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence'
+      'putConnected', 'putDisconnected', 'putLost', 'dropConnections', 'putActivity', 'getPresence', 'putPresenceBoot', 'putPresenceSwept', 'presenceBoots', 'deletePresenceBoot', 'connectionsOf', 'deletePresence'
     ]),
     get openDatabases () { return pool.openCount },
     async open () {},

@@ -20,6 +20,8 @@ const select = 'SELECT device, node, connected, ended, lost, activity FROM prese
 const dropSlot = 'DELETE FROM presence WHERE tenant = ? AND salt = ? AND device = ? AND node = ?'
 const dropDevice = 'DELETE FROM presence WHERE tenant = ? AND salt = ? AND device = ?'
 const selectOpen = 'SELECT connected FROM presence_by_boot WHERE boot = ? AND salt = ?'
+const putAlive = 'INSERT INTO presence_boots (shelf, boot, node, alive_at) VALUES (0, ?, ?, ?)'
+const putSwept = 'INSERT INTO presence_boots (shelf, boot, swept) VALUES (0, ?, ?)'
 const putBoot = 'INSERT INTO presence_boots (shelf, boot, node, alive_at, swept) VALUES (0, ?, ?, ?, ?)'
 const selectBoots = 'SELECT boot, node, alive_at, swept FROM presence_boots WHERE shelf = 0'
 const dropBoot = 'DELETE FROM presence_boots WHERE shelf = 0 AND boot = ?'
@@ -80,11 +82,16 @@ export class CassandraPresence implements PresenceStore {
     return devices.map(device => this.#rowOf(tenant, device, found.get(device) ?? []))
   }
 
-  async putPresenceBoot ({ bootId, node, aliveAt, swept }: PresenceBoot): Promise<void> { await this.#client.write(putBoot, [bootId, node, aliveAt, swept]) }
+  async putPresenceBoot ({ bootId, node, aliveAt, swept }: Parameters<PresenceStore['putPresenceBoot']>[0]): Promise<void> {
+    if (swept === undefined) await this.#client.write(putAlive, [bootId, node, aliveAt])
+    else await this.#client.write(putBoot, [bootId, node, aliveAt, swept])
+  }
+
+  async putPresenceSwept (bootId: string, swept: PresenceBoot['swept']): Promise<void> { await this.#client.write(putSwept, [bootId, swept]) }
 
   async presenceBoots (): Promise<readonly PresenceBoot[]> {
     const rows = await this.#client.read(selectBoots, [])
-    return rows.map(row => ({ bootId: row.boot as string, node: row.node as string, aliveAt: row.alive_at as number, swept: row.swept as boolean }))
+    return rows.map(row => ({ bootId: row.boot as string, node: row.node as string, aliveAt: row.alive_at as number, swept: row.swept as PresenceBoot['swept'] | null ?? 'no' })).filter(({ node }) => node !== null)
   }
 
   async deletePresenceBoot (bootId: string): Promise<void> { await this.#client.write(dropBoot, [bootId]) }
