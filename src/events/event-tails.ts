@@ -196,6 +196,8 @@ export class EventTails {
     let drop = 0
     while (tail.events.length - drop > eventsMax || (tail.chars > charsMax && drop < tail.events.length)) tail.chars -= tail.events[drop++].logged.event.data.length
     if (drop === 0) return
+    // Of displaced events none without the one that they stand before: who comes with its position gets all of them, or reads the log.
+    while (drop < tail.events.length && tail.events[drop - 1].displaced) tail.chars -= tail.events[drop++].logged.event.data.length
     tail.from = tail.events[drop - 1].logged.position
     tail.events = tail.events.slice(drop)
   }

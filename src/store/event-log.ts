@@ -42,11 +42,12 @@ export interface EventLog {
   /** Survives SIGKILL when it resolves. Events of one lane are read in the order of this process's calls, whether it waited for them or not. */
   appendEvents(events: readonly OutEvent[]): Promise<void>
   /**
-   * Events of the lane after the position ('' for the oldest kept), ascending, at most `limit` and about `eventsReadBytesMax`, and the
-   * position to go on from, which moves on where there are none too: few events, or none, do not mean that it was the end.
-   * What was appended before is there at once (embedded), or after `settleMs` (cluster). Events of one sequence that two nodes told of in
-   * another order stand in the order of their numbers; an event's own position is always one from which nothing behind it here is missed.
-   * A number that was seen already is a repeat, whatever came between.
+   * Events of the lane after the position ('' for the oldest kept), ascending, at most `limit` and about `eventsReadBytesMax` (more where
+   * more belong before one event), and the position to go on from. It moves on with each page, and where there are no events too: few
+   * events, or none, do not mean that it was the end. What was appended before is there at once (embedded), or after `settleMs` (cluster).
+   * Events of one sequence that nodes told of in another order, as their clocks differ, come in the order of their numbers, on whatever
+   * page they stand, and some of them again later: a number that is not greater than the last one is a repeat. An event's own position is
+   * always one from which nothing behind it here is missed; of those that were put before another, it is that of the event before them.
    * @throws TwinfoldError `invalid_field` for what is no position
    */
   readEvents(lane: number, after: string, limit: number): Promise<{ readonly events: readonly LoggedEvent[], readonly position: string }>

@@ -43,6 +43,10 @@ async function pairs (test: Test, { nodes: { a, b } }: World): Promise<void> {
   test.strictSame([(await getTwin(a.api, 'pair')).version, (await getTwin(b.api, 'pair')).version], [version, version])
 }
 
+/** Conditional changes that succeeded and that failed, at least; and how long they may take. */
+const enough = 10
+const enoughWithinMs = 15_000
+
 async function manyWriters (test: Test, world: World): Promise<void> {
   const { a, b } = world.nodes
   await a.api.createDevice('many')
@@ -56,6 +60,9 @@ async function manyWriters (test: Test, world: World): Promise<void> {
   }
   addReader(load, ledger, b, reads)
   await pauseMs(1000 + random() * 500)
+  const conditionals = (): number => ledger.successes.filter(({ ifMatch }) => ifMatch !== null).length
+  // A busy machine gets as long as it takes to have something to look at.
+  for (const untilMs = performance.now() + enoughWithinMs; (conditionals() <= enough || ledger.conflicts <= enough) && performance.now() < untilMs;) await pauseMs(50)
   await a.kill()
   await pauseMs(200)
   await a.start()
@@ -69,9 +76,9 @@ async function manyWriters (test: Test, world: World): Promise<void> {
   test.strictSame(reads.behind, [], `${reads.count} reads, none behind what was acknowledged`)
   test.strictSame(reads.failed.filter(line => line.startsWith('b')), [], 'the node that lives answers all the time')
   await requireTold(test, world, 'many', version)
-  const conditional = ledger.successes.filter(({ ifMatch }) => ifMatch !== null).length
+  const conditional = conditionals()
   test.comment(`${version} versions; ${conditional} with and ${ledger.successes.length - conditional} without If-Match acknowledged, ${ledger.conflicts} conflicts, ${ledger.unknown.size} not answered`)
-  test.ok(conditional > 10 && ledger.conflicts > 10, 'enough to mean something')
+  test.ok(conditional > enough && ledger.conflicts > enough, 'enough to mean something')
 }
 
 interface Life {
@@ -180,10 +187,7 @@ class Connection {
   end (): void { this.client.end(true) }
 }
 
-/**
- * Clocks of nodes may be 250 ms apart: a row of the log that tells of later versions should stand behind those of the other node all the
- * same. It does where its accept stamps are newer than they are; those of reports are as old as the reports.
- */
+/** Clocks of nodes may be 250 ms apart: what tells of later versions comes behind what the other node told all the same. */
 async function toldInOrder (test: Test, { nodes }: World): Promise<void> {
   const open = async (offUs: number): Promise<Store> => {
     const store = await openStore(nodes.store, { clock: { ...systemClock, nowUs: () => systemClock.nowUs() + offUs }, log: silentLog, writer: false })
@@ -206,7 +210,7 @@ async function toldInOrder (test: Test, { nodes }: World): Promise<void> {
     order.push(...page.events.filter(({ event }) => event.device === 'clocks').map(({ event }) => event.id))
     return [one, two, three].every(({ id }) => order.includes(id))
   })
-  test.strictSame([...new Set(order)], [one.id, two.id, three.id], 'in order of versions', { todo: 'the log does not know the stamps of the rows that a commit was made upon' })
+  test.strictSame([...new Set(order)], [one.id, two.id, three.id], 'in order of versions')
 }
 
 async function moves (test: Test, { nodes: { a, b } }: World): Promise<void> {
@@ -271,7 +275,7 @@ void t.test('twins of two nodes', { timeout: 200_000 }, async test => {
   test.comment(`seed ${seed}, tenant ${tenant}`)
   const redis = await startPrivateRedis()
   test.teardown(async () => { await redis.close() })
-  const nodes = await startTwoNodes(test, { settings: { TWINFOLD_REDIS: redis.url } })
+  const nodes = await startTwoNodes(test, { skewMs: [0, -100], settings: { TWINFOLD_REDIS: redis.url } })
   const stream = new EventStreamClient(nodes.key, Date.now() - 5000)
   test.teardown(async () => { await stream.close() })
   stream.run(nodes.b.server.httpUrl)

@@ -21,7 +21,7 @@ type NodeStore = EventsOptions['store']
 /** The store of one node. `dead`: nothing reaches it any more. */
 function storeOf (t: Test, client: CassandraClient): { store: NodeStore, life: { dead: boolean } } {
   // The store's own settling time would be waited for again and again.
-  const log = new CassandraEventLog(client, { clock: systemClock, settleMs: 400 })
+  const log = new CassandraEventLog(client, { clock: systemClock, settleMs: 400, windowMs: 100 })
   t.teardown(() => { log.close() })
   const life = { dead: false }
   const whole = {

@@ -18,9 +18,10 @@ t.test('events that the log has put into their order all arrive, alone and in ba
       if (name !== 'readEvents') return target[name as keyof typeof target]
       return async (lane: number, after: string, limit: number) => {
         const { events, position } = await target.readEvents(lane, after, limit)
-        const ordered = inSequence(events, after)
-        // A page that is full ends where whoever goes on misses nothing.
-        return { events: ordered, position: events.length === limit ? ordered[ordered.length - 1].position : position }
+        const placed = events.map(logged => ({ ...logged, placedUs: Number(logged.position) }))
+        // All that is there may be put into order, and half of what comes next.
+        const { events: next } = await target.readEvents(lane, position, 15)
+        return inSequence(placed, next.map(logged => ({ ...logged, placedUs: Number(logged.position) })), { after, end: position, windowUs: 3600e6, limit })
       }
     }
   }) as EventsOptions['store']

@@ -8,8 +8,7 @@ import t, { type Test } from 'tap'
 import { systemClock, type Clock } from '../../src/core/clock.js'
 import { silentLog } from '../../src/core/log.js'
 import { openEmbeddedStore, type EmbeddedStore } from '../../src/store/embedded/embedded-store.js'
-import { eventLanes, eventsKeptUs, laneOf, type LoggedEvent, type OutEvent } from '../../src/store/event-log.js'
-import { inSequence } from '../../src/store/in-sequence.js'
+import { eventLanes, eventsKeptUs, laneOf, type LoggedEvent } from '../../src/store/event-log.js'
 import { decodeEvents, encodeEvents } from '../../src/store/out-event-codec.js'
 import { commitOf, fill, keyOf } from './entity-store.contract.js'
 import { outEventOf, readAll } from './event-log.contract.js'
@@ -139,26 +138,4 @@ void t.test('events as bytes: all of them come back, and damage is named', async
   t.strictSame(decodeEvents(encodeEvents([])), [])
   for (const cut of [bytes.length - 1, 3, 6]) t.throws(() => decodeEvents(bytes.subarray(0, cut)), { code: 'corrupt_data' })
   t.throws(() => decodeEvents(Buffer.concat([Buffer.from([2]), bytes.subarray(1)])), { code: 'format_newer' })
-})
-
-void t.test('events in sequence: whatever order they were told in, numbers ascend and no position skips an event', async t => {
-  const seed = newSeed()
-  const draw = randomFrom(seed)
-  const random = (below: number): number => Math.floor(draw() * below)
-  for (let round = 0; round < 300; round++) {
-    const events = Array.from({ length: random(12) }, (_, i): LoggedEvent => {
-      const event: OutEvent = outEventOf('x', `d${random(2)}`, random(6), { id: `e${i}`, ...(random(4) === 0 ? { sequence: undefined } : {}) })
-      return { position: String(i).padStart(3, '0'), event }
-    })
-    const ordered = inSequence(events, 'after')
-    t.strictSame(ordered.map(({ event }) => event.id).sort(), events.map(({ event }) => event.id).sort())
-    for (const device of ['d0', 'd1']) {
-      const told = ordered.filter(({ event }) => event.device === device && event.sequence !== undefined).map(({ event }) => event.sequence?.number as number)
-      t.strictSame(told, [...told].sort((a, b) => a - b), `seed ${seed} round ${round}`)
-    }
-    ordered.forEach(({ position }, i) => {
-      const again = new Set(events.filter(event => position === 'after' || event.position > position).map(({ event }) => event.id))
-      if (!ordered.slice(i + 1).every(({ event }) => again.has(event.id))) t.fail(`a position skips, seed ${seed} round ${round}`)
-    })
-  }
 })

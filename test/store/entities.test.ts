@@ -36,7 +36,7 @@ void t.test('cluster', async t => {
   if (skipWithout(t, 'cassandra')) return
   const client = await entityClient(t)
   // The store's own settling time would be waited for a dozen times.
-  const log = new CassandraEventLog(client, { clock: systemClock, settleMs: 500 })
+  const log = new CassandraEventLog(client, { clock: systemClock, settleMs: 500, windowMs: 100 })
   const entities = new CassandraEntities(client, { append: async events => { await log.appendEvents(events) } })
   t.teardown(async () => {
     log.close()

@@ -1,24 +1,24 @@
 /**
  * The event log. A node writes what it has to tell of a lane as one row, stamped with its clock, strictly increasing; while one row is
- * written, what comes next gathers for the row behind it. Readers read up to `settleMs` before now, by their own clock.
+ * written, what comes next gathers for the row behind it. Rows are read up to two seconds before now, by the reader's own clock.
  *
- * Nothing is missed, though nodes write side by side: a write that was not answered within half of `settleMs` of its stamp is made again under
- * a new stamp. So a row was there, for every reader at a quorum, half a `settleMs` after its stamp by its writer's clock; clocks of nodes differ
- * by 250 ms at most (a node that is further off is not ready), which the other half covers, with room for a reader's own delays.
+ * Nothing is missed, though nodes write side by side: a write that was not answered within half of that time of its stamp is made again under
+ * a new stamp. So a row was there, for every reader at a quorum, a second after its stamp by its writer's clock; clocks of nodes differ
+ * by 250 ms at most (a node that is further off is not ready), which the other second covers, with room for a reader's own delays.
  *
- * A row is stamped no earlier than the newest accept stamp in it (as far as clocks may differ), so what one node tells on top of another's
- * commits stands behind them, though its clock be behind; but not where its accept stamps are older than the other's rows (reports that waited).
+ * What a node tells on top of another's commits may stand before them, where its clock is behind. So events of a sequence are put into order
+ * over a window of a second (in-sequence.ts): a page ends so much before the newest row that may be read, and is read on by so much.
  *
  * The lane's rows lie in partitions of five minutes each, for seven days.
  */
 import { randomBytes } from 'node:crypto'
-import { stampAheadUsMax, clockOffMsMax, type Clock } from '../../../core/clock.js'
+import { clockOffMsMax, stampAheadUsMax, type Clock } from '../../../core/clock.js'
 import { TwinfoldError } from '../../../core/errors.js'
 import { inParallel } from '../../../core/in-parallel.js'
 import { usPerMs } from '../../../core/reading.js'
 import { eventsKeptUs, eventsReadBytesMax, laneOf, type EventLog, type LoggedEvent, type OutEvent } from '../../event-log.js'
 import { decodeEvents, encodeEvents, eventSize } from '../../out-event-codec.js'
-import { inSequence } from '../../in-sequence.js'
+import { belongsBefore, inSequence, type PlacedEvent } from '../../in-sequence.js'
 import type { CassandraClient, Row, Statement } from './cassandra-client.js'
 
 const insert = 'INSERT INTO event_log (lane, slot, stamp, writer, events) VALUES (?, ?, ?, ?, ?)'
@@ -27,12 +27,19 @@ const select = 'SELECT stamp, writer, events FROM event_log WHERE lane = ? AND s
 /** Part of the key layout: it never changes. */
 const slotUs = 300 * 1e6
 const settleMsDefault = 2000
+/**
+ * A lower number is told first before a higher one is (who commits on top of another node's commit tells it again before its own), so they
+ * stand in the wrong order by what two clocks differ at most: twice what one may be off, and as much again for clocks that are being set.
+ */
+const windowMsDefault = 4 * clockOffMsMax
 /** A row holds so much, or one larger event. */
 const rowBytesMax = 64 * 1024
 /** What one write takes of what has gathered for a lane. */
 const groupBytesMax = 512 * 1024
 const attemptsMax = 5
 const pageRows = 32
+/** What is held of rows behind a page, as it belongs before its events; of more, the rest comes in its own place, perhaps out of order. */
+const aheadBytesMax = 16 * 1024 * 1024
 /** Empty slots that are looked at side by side, and in one read. */
 const slotsAtOnceMax = 32
 const slotsPerReadMax = 512
@@ -41,8 +48,10 @@ const lastWriter = '~'
 
 export interface CassandraEventLogOptions {
   readonly clock: Clock
-  /** For tests, which wait for it. */
+  /** From the stamp of a row until it can be read; a write has half of it. Default 2000; for tests, which wait for it, as the next. */
   readonly settleMs?: number
+  /** How far behind a higher number of its sequence an event may stand and come out in order. Default 1000. */
+  readonly windowMs?: number
 }
 
 interface Waiting {
@@ -57,6 +66,8 @@ export class CassandraEventLog implements EventLog {
   readonly settleMs: number
   readonly #client: CassandraClient
   readonly #clock: Clock
+  readonly #rowSettleMs: number
+  readonly #windowUs: number
   /** New at every start: two processes of one node never write the same row. */
   readonly #writer = randomBytes(8).toString('hex')
   /** By lane; bounded by the callers, each of whom waits. */
@@ -68,10 +79,12 @@ export class CassandraEventLog implements EventLog {
   /** `again`: writes that were made again as they took too long. */
   readonly stats = { events: 0, rows: 0, again: 0 }
 
-  constructor (client: CassandraClient, { clock, settleMs = settleMsDefault }: CassandraEventLogOptions) {
+  constructor (client: CassandraClient, { clock, settleMs = settleMsDefault, windowMs = windowMsDefault }: CassandraEventLogOptions) {
     this.#client = client
     this.#clock = clock
-    this.settleMs = settleMs
+    this.#rowSettleMs = settleMs
+    this.#windowUs = windowMs * usPerMs
+    this.settleMs = settleMs + windowMs
   }
 
   async appendEvents (events: readonly OutEvent[]): Promise<void> {
@@ -87,12 +100,19 @@ export class CassandraEventLog implements EventLog {
   }
 
   async readEvents (lane: number, after: string, limit: number): Promise<{ readonly events: readonly LoggedEvent[], readonly position: string }> {
+    const { events, end } = await this.#readPage(lane, after, limit)
+    if (events.length === 0) return { events, position: end }
+    return inSequence(events, await this.#readAhead(lane, events), { after, end, windowUs: this.#windowUs, limit })
+  }
+
+  /** Events as they stand in the rows. */
+  async #readPage (lane: number, after: string, limit: number): Promise<{ readonly events: readonly PlacedEvent[], readonly end: string }> {
     const horizon = this.#horizonUs()
     const oldest = { stamp: Math.max(0, this.#clock.nowUs() - eventsKeptUs - slotUs), writer: '', index: -1 }
     const given = after === '' ? oldest : parsePosition(after)
     const from = given.stamp < oldest.stamp ? oldest : given
-    if (limit <= 0 || from.stamp > horizon) return { events: [], position: after }
-    const found: LoggedEvent[] = []
+    if (limit <= 0 || from.stamp > horizon) return { events: [], end: after }
+    const found: PlacedEvent[] = []
     const lastSlot = slotOf(horizon)
     let slot = slotOf(from.stamp)
     let bytes = 0
@@ -108,7 +128,7 @@ export class CassandraEventLog implements EventLog {
             addEvents(found, row, from)
             if (found.length < limit && (found.length === 0 || bytes < eventsReadBytesMax)) continue
             const some = found.slice(0, limit)
-            return { events: inSequence(some, after), position: some[some.length - 1].position }
+            return { events: some, end: some[some.length - 1].position }
           }
           pageState = page.pageState
           if (pageState === null) break
@@ -119,7 +139,31 @@ export class CassandraEventLog implements EventLog {
       atOnce = begun.length > 0 ? 1 : Math.min(slotsAtOnceMax, atOnce * 4)
     }
     const reached = Math.min(horizon, slot * slotUs - 1)
-    return { events: inSequence(found, after), position: positionText({ stamp: reached, writer: lastWriter, index: 0 }) }
+    return { events: found, end: positionText({ stamp: reached, writer: lastWriter, index: 0 }) }
+  }
+
+  /** What stands within the window behind the page and belongs before some of it. */
+  async #readAhead (lane: number, page: readonly PlacedEvent[]): Promise<readonly PlacedEvent[]> {
+    const belongs = belongsBefore(page)
+    if (belongs === null) return []
+    const found: PlacedEvent[] = []
+    let bytes = 0
+    const from = parsePosition(page[page.length - 1].position)
+    const to = from.stamp + this.#windowUs
+    for (let slot = slotOf(from.stamp); slot <= slotOf(to); slot++) {
+      for (let pageState: string | null = null; ;) {
+        const read = await this.#rows(lane, slot, from, to, pageRows, pageState)
+        for (const row of read.rows) {
+          const known = found.length
+          addEvents(found, row, from, belongs)
+          for (let i = known; i < found.length; i++) bytes += eventSize(found[i].event)
+          if (bytes >= aheadBytesMax) return found
+        }
+        pageState = read.pageState
+        if (pageState === null) break
+      }
+    }
+    return found
   }
 
   async endOfEvents (_lane: number): Promise<string> {
@@ -134,7 +178,7 @@ export class CassandraEventLog implements EventLog {
   /** Nothing to do: rows expire. */
   async trimEvents (_nowUs: number): Promise<void> {}
 
-  /** Told when the events can be read, `settleMs` after they were written. */
+  /** Told when the events can be read, `settleMs` after they were written, by their writer's clock. */
   onAppended (listener: (lanes: ReadonlySet<number>) => void): () => void {
     this.#listeners.add(listener)
     return () => { this.#listeners.delete(listener) }
@@ -146,6 +190,7 @@ export class CassandraEventLog implements EventLog {
     this.#listeners.clear()
   }
 
+  /** Where pages end: what is within the window behind it can be read. */
   #horizonUs (): number {
     return Math.max(0, this.#clock.nowUs() - this.settleMs * usPerMs)
   }
@@ -189,19 +234,16 @@ export class CassandraEventLog implements EventLog {
 
   async #write (lane: number, events: readonly OutEvent[]): Promise<void> {
     const rows = rowsOf(events)
-    // Of a twin that two nodes change, the later commit has the greater accept stamp, whatever the clocks of the two say.
-    const acceptedUs = events.reduce((newest, { stamp }) => Math.max(newest, stamp), 0)
     for (let attempt = 1; ; attempt++) {
       const begunMs = this.#clock.monotonicMs()
       const statements: Statement[] = rows.map(bytes => {
-        const nowUs = this.#clock.nowUs()
-        this.#stamp = Math.max(this.#stamp + 1, nowUs, Math.min(acceptedUs, nowUs + clockOffMsMax * usPerMs))
+        this.#stamp = Math.max(this.#stamp + 1, this.#clock.nowUs())
         return { cql: insert, parameters: [lane, slotOf(this.#stamp), this.#stamp, this.#writer, bytes] }
       })
       if (statements.length === 1) await this.#client.write(statements[0].cql, statements[0].parameters)
       else await this.#client.writeAll(statements)
       this.stats.rows += rows.length
-      if (this.#clock.monotonicMs() - begunMs <= this.settleMs / 2) break
+      if (this.#clock.monotonicMs() - begunMs <= this.#rowSettleMs / 2) break
       this.stats.again++
       if (attempt === attemptsMax) throw new TwinfoldError('store_unavailable', 'Cassandra is too slow for the order of events', { retryAfterMs: 1000 })
     }
@@ -233,12 +275,12 @@ function rowsOf (events: readonly OutEvent[]): Buffer[] {
   return rows
 }
 
-function addEvents (found: LoggedEvent[], row: Row, from: Position): void {
+function addEvents (found: PlacedEvent[], row: Row, from: Position, wanted: (event: OutEvent) => boolean = () => true): void {
   const stamp = row.stamp as number
   const writer = row.writer as string
   const skipped = stamp === from.stamp && writer === from.writer ? from.index : -1
   decodeEvents(row.events as Buffer).forEach((event, index) => {
-    if (index > skipped) found.push({ position: positionText({ stamp, writer, index }), event })
+    if (index > skipped && wanted(event)) found.push({ position: positionText({ stamp, writer, index }), placedUs: stamp, event })
   })
 }
 
