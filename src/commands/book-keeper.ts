@@ -13,23 +13,11 @@ import type { IntentLog } from '../inlet/device-message.js'
 import type { EntityStore } from '../store/entity-store.js'
 import type { EventLog, OutEvent } from '../store/event-log.js'
 import { bookKey, BookDraft, type Beside, type Book } from './book.js'
+import { BookQueues, type BookOperation, type Settled } from './book-queues.js'
 import type { Command } from './command.js'
 import { decodeBookState, decodeCommand, decodeKeyRecord, emptyBookState, type KeyRecord } from './command-codec.js'
 import { commandEvent } from './command-event.js'
 import { finishedItem, keyItem, pendingItem, pendingPrefix } from './command-id.js'
-
-export interface BookOperation<R> {
-  /** Commands that may be finished: they are read before. */
-  readonly ids?: readonly string[]
-  /** Keys of requests that it looks at, and the commands that came of them. */
-  readonly keys?: readonly string[]
-  /** On stable storage before it resolves (power loss), not only safe from SIGKILL. */
-  readonly sync: boolean
-  /** Comes from the journal: no intent is noted. */
-  readonly journaled?: boolean
-  /** Pure; may run several times, each on a fresh draft. Throwing TwinfoldError refuses this operation alone: it must not have changed the draft. */
-  run (draft: BookDraft): R
-}
 
 export interface BookKeeperOptions {
   readonly store: EntityStore & Pick<EventLog, 'appendEvents'>
@@ -49,12 +37,6 @@ export interface BookKeeperOptions {
 
 export interface BookKeeperStats { commits: number, conflicts: number, retold: number }
 
-interface Waiting { readonly operation: BookOperation<unknown>, readonly resolve: (value: unknown) => void, readonly reject: (error: unknown) => void }
-interface Queue { waiting: Waiting[] }
-type Settled = { readonly value: unknown } | { readonly error: unknown }
-
-/** Operations in one commit: its size stays bounded. */
-const operationsPerCommitMax = 32
 /** Tries against other writers; beyond, `store_unavailable`. */
 const triesMax = 30
 const pendingPage = 50
@@ -66,7 +48,7 @@ export class BookKeeper {
   readonly #books: LRUCache<string, Book>
   /** Versions that this process has committed, and so told. */
   readonly #told = new LRUCache<string, number>({ max: 100_000 })
-  readonly #queues = new Map<string, Queue>()
+  readonly #queues = new BookQueues(async (tenant, device, operations) => await this.#commitOrForget(tenant, device, operations))
 
   constructor (options: BookKeeperOptions) {
     this.#options = options
@@ -102,37 +84,28 @@ export class BookKeeper {
 
   /** @throws TwinfoldError `store_unavailable`: whether it was made is not known; and what the operation throws */
   async apply<R> (tenant: string, device: string, operation: BookOperation<R>): Promise<R> {
-    const id = `${tenant}\0${device}`
-    return await new Promise<R>((resolve, reject) => {
-      const entry: Waiting = { operation, resolve: resolve as (value: unknown) => void, reject }
-      const queue = this.#queues.get(id)
-      if (queue !== undefined) {
-        queue.waiting.push(entry)
-        return
-      }
-      this.#queues.set(id, { waiting: [entry] })
-      void this.#work(id, tenant, device)
-    })
+    return await this.#queues.add(tenant, device, operation)
   }
 
-  async #work (id: string, tenant: string, device: string): Promise<void> {
-    const queue = this.#queues.get(id) as Queue
-    while (queue.waiting.length > 0) {
-      const batch = queue.waiting.splice(0, operationsPerCommitMax)
-      try {
-        const settled = await this.#commit(id, tenant, device, batch.map(({ operation }) => operation))
-        for (const [i, { resolve, reject }] of batch.entries()) {
-          const result = settled[i]
-          if ('error' in result) reject(result.error)
-          else resolve(result.value)
-        }
-      } catch (error) {
-        // Unknown whether it was committed: only the store can say what is there.
-        this.#books.delete(id)
-        for (const { reject } of batch) reject(error)
-      }
+  /** What waits to share a commit is committed now. */
+  hurry (tenant: string, device: string): void {
+    this.#queues.hurry(tenant, device)
+  }
+
+  /** Resolves when everything that waits is committed or has failed. */
+  async close (): Promise<void> {
+    await this.#queues.close()
+  }
+
+  async #commitOrForget (tenant: string, device: string, operations: readonly BookOperation<unknown>[]): Promise<Settled[]> {
+    const id = `${tenant}\0${device}`
+    try {
+      return await this.#commit(id, tenant, device, operations)
+    } catch (error) {
+      // Unknown whether it was committed: only the store can say what is there.
+      this.#books.delete(id)
+      throw error
     }
-    this.#queues.delete(id)
   }
 
   async #commit (id: string, tenant: string, device: string, operations: readonly BookOperation<unknown>[]): Promise<Settled[]> {
@@ -154,7 +127,8 @@ export class BookKeeper {
       if (minute !== null) draft.lookAt(minute)
       const earlier = book.untold ? await this.#lastEvents(tenant, device, book) : []
       const made = draft.finish(tenant, device, journalId, earlier, false)
-      if (intents !== null && !operations.every(operation => operation.journaled === true)) await intents.note(bookKey(tenant, device))
+      // With a message of the journal in it, that one is given again after a crash, and the whole commit told again.
+      if (intents !== null && !operations.some(operation => operation.journaled === true)) await intents.note(bookKey(tenant, device))
       const [committed] = await store.commitEntities([made.commit], operations.some(operation => operation.sync))
       if (!committed) {
         this.stats.conflicts++

@@ -5,7 +5,9 @@
 import type { DeviceLink, DeviceSessions } from '../twin/device-link.js'
 import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
+import type { BookDraft } from './book.js'
 import type { BookKeeper } from './book-keeper.js'
+import type { Command } from './command.js'
 import { LinkDelivery, type DeliveryStats } from './link-delivery.js'
 
 export interface CommandDeliveryOptions {
@@ -13,6 +15,9 @@ export interface CommandDeliveryOptions {
   readonly clock: Clock
   readonly log: Log
 }
+
+/** Marked as sent in a draft, by the connection that it goes out on. */
+export type Marked = readonly { readonly on: LinkDelivery, readonly commands: readonly Command[] }[]
 
 export class CommandDelivery implements DeviceSessions {
   readonly stats: DeliveryStats = { links: 0, handedOver: 0, delivered: 0, withheld: 0, lost: 0, failures: 0 }
@@ -64,6 +69,29 @@ export class CommandDelivery implements DeviceSessions {
   wake (tenant: string, device: string): void {
     const links = this.#devices.get(`${tenant}\0${device}`)
     if (links !== undefined) for (const delivery of links.values()) delivery.wake()
+  }
+
+  /**
+   * In a draft that adds a command: marks what goes out at once, so that "queued" and "sent" are one commit. What has more priority or is
+   * older goes first, and what the windows have no room for stays queued.
+   */
+  mark (tenant: string, device: string, draft: BookDraft): Marked {
+    const links = this.#devices.get(`${tenant}\0${device}`)
+    if (links === undefined) return []
+    return [...links.values()].flatMap(on => {
+      const commands = on.mark(draft)
+      return commands.length === 0 ? [] : [{ on, commands }]
+    })
+  }
+
+  /** The draft is committed (INVARIANTS 6): to the sockets. */
+  handOver (marked: Marked): void {
+    for (const { on, commands } of marked) void on.handOver(commands)
+  }
+
+  /** Whether the draft was committed is not known. */
+  doubt (marked: Marked): void {
+    for (const { on } of marked) on.doubt()
   }
 
   /** Rings may have been missed. */

@@ -3,6 +3,7 @@
  * from the journal, deadlines, and what is asked over HTTP together (INVARIANTS 6).
  */
 import { randomInt, randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../core/clock.js'
 import type { DeviceBell } from '../core/device-bell.js'
@@ -17,7 +18,7 @@ import { BookKeeper } from './book-keeper.js'
 import type { Book } from './book.js'
 import { deliveryOf, finishedAt, isFinished, stateOf, type Command } from './command.js'
 import { CommandAnswers } from './command-answers.js'
-import { CommandDelivery } from './command-delivery.js'
+import { CommandDelivery, type Marked } from './command-delivery.js'
 import { newCommandId } from './command-id.js'
 import { finishedHardMax, finishedMax, keysKeptUs, listCommands, trimFinished, trimSlack } from './command-list.js'
 import type { CancelOutcome, CommandPage, CommandQuery, CommandRequest, Commands, CommandView, CreateOutcome } from './commands.js'
@@ -52,6 +53,8 @@ export interface CommandStats { created: number, repeated: number, refused: numb
 
 /** How often a waiting request looks again where another node may end the command. */
 const lookAgainMs = 2000
+/** What waits to be written when the service closes is given so long. */
+const closeMsMax = 5000
 /** Random numbers of ids, from a source that nobody guesses. */
 const secureRandom = (): number => randomInt(2 ** 32) / 2 ** 32
 
@@ -116,6 +119,7 @@ export class CommandService implements Commands, IntentHandler {
     for (const stop of this.#stopListening.splice(0)) stop()
     this.#delivery.stop()
     this.#waiters.close()
+    await Promise.race([this.#keeper.close(), pause(closeMsMax, undefined, { ref: false })])
     await this.#deadlines.close()
   }
 
@@ -129,10 +133,12 @@ export class CommandService implements Commands, IntentHandler {
       id: newCommandId(createdAt, secureRandom), name, ...payload === undefined ? {} : { payload }, envelope, priority, createdAt, expiresAt, delivery, retries, requestedBy: actor, reason, key,
       attempts: [], withheld: 0, end: null, answer: null, lateAnswers: [], lateAnswersBeyond: 0
     }
+    let marked: Marked = []
     const outcome = await this.#keeper.apply<CreateOutcome>(tenant, device, {
       sync: true,
       keys: key === '' ? [] : [key],
       run: draft => {
+        marked = []
         const record = draft.keyRecord(key)
         const earlier = record === undefined ? undefined : draft.command(record.id)
         if (record !== undefined && earlier !== undefined && (!isFinished(earlier) || record.createdAt > draft.nowUs - keysKeptUs)) {
@@ -142,9 +148,14 @@ export class CommandService implements Commands, IntentHandler {
         if (draft.finishedCount >= finishedHardMax) return { kind: 'limit_reached', detail: `device '${device}' had ${draft.finishedCount} commands with an Idempotency-Key in the last 24 h; more cannot be remembered` }
         draft.add(command, idempotency === null ? null : { id: command.id, fingerprint: idempotency.fingerprint, createdAt })
         if (!isConnected) draft.change(command.id, { kind: 'notConnected', at: draft.nowUs })
+        marked = this.#delivery.mark(tenant, device, draft)
         return { kind: 'created', command: draft.command(command.id) ?? command }
       }
+    }).catch((error: unknown) => {
+      this.#delivery.doubt(marked)
+      throw error
     })
+    this.#delivery.handOver(marked)
     if (outcome.kind === 'created') this.#stats.created++
     else if (outcome.kind === 'repeated') this.#stats.repeated++
     else this.#stats.refused++
@@ -180,7 +191,9 @@ export class CommandService implements Commands, IntentHandler {
   async wait (tenant: string, device: string, id: string, waitMs: number): Promise<Command | null> {
     const read = async (): Promise<Command | null> => await this.get(tenant, device, id)
     if (waitMs <= 0) return await read()
-    return await this.#waiters.wait(tenant, device, id, waitMs, read, this.#options.shared ? lookAgainMs : 0) ?? await read()
+    // What is remembered as pending has not ended here, and another node that ends it rings, or is found at the next look.
+    const pending = this.#keeper.peek(tenant, device)?.pending.has(id) === true
+    return await this.#waiters.wait(tenant, device, id, waitMs, { read, now: !pending, everyMs: this.#options.shared ? lookAgainMs : 0 }) ?? await read()
   }
 
   async poll (tenant: string, device: string, limit: number): Promise<readonly Command[]> {

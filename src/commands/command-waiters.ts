@@ -35,10 +35,12 @@ export class CommandWaiters {
   }
 
   /**
-   * @param read the command as it is stored. Resolves to it when it has ended; to null after the time, or at once where too many wait.
-   * @param everyMs looks again as often, for what was not told; 0: never
+   * Resolves to the command when it has ended; to null after the time, or at once where too many wait.
+   * @param looks.read the command as it is stored
+   * @param looks.now it may have ended before the call
+   * @param looks.everyMs looks again as often, for what was not told; 0: never
    */
-  async wait (tenant: string, device: string, id: string, waitMs: number, read: () => Promise<Command | null>, everyMs: number): Promise<Command | null> {
+  async wait (tenant: string, device: string, id: string, waitMs: number, { read, now, everyMs }: { readonly read: () => Promise<Command | null>, readonly now: boolean, readonly everyMs: number }): Promise<Command | null> {
     if (this.#count >= this.#max) return null
     return await new Promise<Command | null>(resolve => {
       const look = (): void => {
@@ -61,8 +63,7 @@ export class CommandWaiters {
       const waiters = this.#waiters.get(id) ?? new Set<Waiter>()
       this.#waiters.set(id, waiters.add(waiter))
       this.#count++
-      // It may have ended before it was waited for.
-      look()
+      if (now) look()
     })
   }
 }

@@ -5,6 +5,7 @@
  * needs it and taken away after the book was looked at, so it may be there for nothing and is never missing. A book needs one only where
  * none of an earlier minute is there (`BookState.lookAtMinute`): with deadlines of an hour, one an hour and device, not one a command.
  *
+ * A node writes the rows of one minute into one shard, so that what many devices need at a time shares a commit, and nodes do not meet.
  * Rows are items of a few entities of no tenant (their names cannot be a tenant's), so they live in the same store under the same rules.
  */
 import { TwinfoldError } from '../core/errors.js'
@@ -18,6 +19,8 @@ const triesMax = 50
 const rowsPerCommitMax = 500
 
 export interface DeadlineRow { readonly minute: number, readonly tenant: string, readonly device: string }
+/** As it was read: any node may have written it, into any shard. */
+export interface FoundRow extends DeadlineRow { readonly shard: number }
 
 export function minuteOf (us: number): number {
   return Math.floor(us / usPerMinute)
@@ -54,11 +57,11 @@ export class DeadlineIndex {
 
   /** On stable storage when it resolves. @throws TwinfoldError `store_unavailable` */
   async add (row: DeadlineRow): Promise<void> {
-    await this.#change(row, '')
+    await this.#change((hash32(this.#writer) + row.minute) % deadlineShards, row, '')
   }
 
-  async remove (rows: readonly DeadlineRow[]): Promise<void> {
-    await Promise.all(rows.map(async row => { await this.#change(row, null) }))
+  async remove (rows: readonly FoundRow[]): Promise<void> {
+    await Promise.all(rows.map(async row => { await this.#change(row.shard, row, null) }))
   }
 
   /** Every row of the shard up to that minute was looked at and taken away: readers need not pass over where they were. */
@@ -79,14 +82,14 @@ export class DeadlineIndex {
   }
 
   /** Rows of the shard with minutes in [from, to], ascending, behind the given one; at most `limit`. */
-  async read (shard: number, from: number, to: number, after: DeadlineRow | null, limit: number): Promise<DeadlineRow[]> {
+  async read (shard: number, from: number, to: number, after: DeadlineRow | null, limit: number): Promise<FoundRow[]> {
     const begin = after === null ? `d/${from.toString(36).padStart(minuteChars, '0')}` : rowId(after)
     const items = await this.#store.readEntityItems(this.#shards[shard].key, 'd/', begin, limit)
-    return items.map(({ id }) => parseRow(id)).filter(({ minute }) => minute <= to)
+    return items.map(({ id }) => ({ ...parseRow(id), shard })).filter(({ minute }) => minute <= to)
   }
 
-  async #change (row: DeadlineRow, body: string | null): Promise<void> {
-    const shard = this.#shards[hash32(`${row.tenant}/${row.device}`) % deadlineShards]
+  async #change (at: number, row: DeadlineRow, body: string | null): Promise<void> {
+    const shard = this.#shards[at]
     await new Promise<void>((resolve, reject) => {
       shard.waiting.push({ id: rowId(row), body, resolve, reject })
       if (!shard.running) void this.#write(shard)

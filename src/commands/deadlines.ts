@@ -1,7 +1,8 @@
 /**
  * Deadlines of commands: enforced at their moment by the node that made the command or has loaded it, and by the node that holds the
  * claim for all others. Both may try: the commit is conditional, one wins, and the result is the same. Memory is bounded: the heap holds
- * what is due within two minutes, the rest waits in the index.
+ * what is due within a few minutes, the rest waits in the index. Where a node dies and does not come back, what it alone had in memory is
+ * looked at when the minute of its row is over: three and a half minutes after the deadline at the latest.
  *
  * A deadline of a command that was handed over waits until every answer that this node has on stable storage from before it is applied:
  * an answer that was accepted in time is never called missing because the server was slow, or was killed and came back.
@@ -13,7 +14,7 @@ import type { ClaimStore } from '../store/claim-store.js'
 import type { Book, BookDraft } from './book.js'
 import type { BookKeeper } from './book-keeper.js'
 import { DeadlineHeap, type DueBook } from './deadline-heap.js'
-import { deadlineShards, endOfMinute, minuteOf, type DeadlineIndex, type DeadlineRow } from './deadline-index.js'
+import { deadlineShards, endOfMinute, minuteOf, type DeadlineIndex, type FoundRow } from './deadline-index.js'
 
 export interface DeadlinesOptions {
   readonly keeper: BookKeeper
@@ -38,8 +39,13 @@ export interface DeadlineStats {
   lastLateMs: number
 }
 
-/** Loaded into the heap this long before their time. */
-const windowUs = 120e6
+/** A deadline that is nearer gets a row of the minute then, which serves the next commands of the device as well; read ahead as far. */
+const aheadUs = 120e6
+/**
+ * Whoever makes a command that is due within this has it in its heap. More than `aheadUs` and a minute: what is due later has its row in
+ * a minute that the reader of the index has not loaded yet.
+ */
+const windowUs = 200e6
 /** A minute's rows are taken away this long after its end; a commit that relies on one ends sooner. */
 const marginUs = 30e6
 /** How far behind what was swept rows are looked for again: those of writers that were slow. */
@@ -71,7 +77,7 @@ export class Deadlines {
 
   constructor (options: DeadlinesOptions) {
     this.#options = options
-    this.#heap = new DeadlineHeap(options.heapMax ?? 200_000)
+    this.#heap = new DeadlineHeap(options.heapMax ?? 300_000)
   }
 
   /** Returns at once: what is due is found in the background. */
@@ -99,7 +105,7 @@ export class Deadlines {
     const due = earliest(draft)
     if (due === null) return null
     const nowUs = this.#options.clock.nowUs()
-    const minute = minuteOf(Math.max(due, nowUs + marginUs))
+    const minute = minuteOf(Math.max(due, nowUs + aheadUs))
     if (draft.lookAtMinute !== 0 && draft.lookAtMinute <= minute && endOfMinute(draft.lookAtMinute) > nowUs + marginUs) return null
     await this.#options.index.add({ minute, tenant, device })
     return minute
@@ -199,7 +205,7 @@ export class Deadlines {
       if (!this.#holds) this.#loaded = this.#swept = -1
     }
     if (!this.#holds) return
-    const ahead = minuteOf(clock.nowUs() + windowUs / 2)
+    const ahead = minuteOf(clock.nowUs() + aheadUs)
     const past = minuteOf(clock.nowUs() - marginUs) - 1
     if (this.#loaded < ahead) {
       for (let shard = 0; shard < deadlineShards && this.#open; shard++) {
@@ -230,9 +236,9 @@ export class Deadlines {
     this.#options.index.noteSwept(shard, to)
   }
 
-  async #eachPage (shard: number, from: number, to: number, visit: (rows: DeadlineRow[]) => Promise<void>): Promise<void> {
-    for (let after: DeadlineRow | null = null; this.#open;) {
-      const rows: DeadlineRow[] = await this.#options.index.read(shard, Math.max(0, from), to, after, pageRows)
+  async #eachPage (shard: number, from: number, to: number, visit: (rows: FoundRow[]) => Promise<void>): Promise<void> {
+    for (let after: FoundRow | null = null; this.#open;) {
+      const rows: FoundRow[] = await this.#options.index.read(shard, Math.max(0, from), to, after, pageRows)
       if (rows.length === 0) return
       await visit(rows)
       after = rows[rows.length - 1]

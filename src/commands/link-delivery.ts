@@ -7,12 +7,17 @@ import type { Clock } from '../core/clock.js'
 import { TwinfoldError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { DeviceLink } from '../twin/device-link.js'
+import type { BookDraft } from './book.js'
 import type { BookKeeper } from './book-keeper.js'
 import type { Command } from './command.js'
 import { markSent, messageOf, nextCommands, requestTopic, type HandOver } from './hand-over.js'
 
 export const windowMax = 10
 const retryMsMax = 5000
+/** How long it may take until it is written down that the client has acknowledged: the answer, or the next command, shares the commit. */
+const deliveredWaitMs = 30
+/** Of more, those that are not pending are forgotten. */
+const handedMax = 256
 /** Made a moment before the connection was seen here (by another node's clock): it counts as made for it. */
 const clockDifferenceUsMax = 1e6
 
@@ -34,6 +39,9 @@ export interface LinkDeliveryOptions {
 
 export interface DeliveryStats { links: number, handedOver: number, delivered: number, withheld: number, lost: number, failures: number }
 
+/** A command, and when it was written down as sent on this connection, µs. */
+interface AttemptOf { readonly id: string, readonly at: number }
+
 function isForConnection ({ delivery, attempts }: Command): boolean {
   return delivery === 'ifConnected' && attempts.length === 0
 }
@@ -46,8 +54,8 @@ export class LinkDelivery {
   #again = false
   #retryMs = 50
   #retry: NodeJS.Timeout | undefined
-  /** Given to this socket; bounded by the pending commands of the device while the connection lasts. */
-  readonly #handed = new Set<string>()
+  /** Given to this socket, or withheld from it: the time of the attempt, by id. About as many as are pending of the device. */
+  readonly #handed = new Map<string, number>()
   /** Whether "sent" was written down is not known: when the connection ends before it is, it is looked up. */
   #unsure = false
   /** Something waits that is wanted only while the device is connected. */
@@ -65,8 +73,26 @@ export class LinkDelivery {
     if (!this.#running) void this.#run()
   }
 
+  /**
+   * In a draft of the device's book: marks as sent what goes out on this connection now, at most what its window has room for. They are
+   * to be given to `handOver` when the draft is committed; where that is not known, `doubt` it. None before it is known what was sent earlier.
+   */
+  mark (draft: BookDraft): Command[] {
+    if (this.#earlier === null || this.#unsure || !this.#options.link.open || this.#options.stopped()) return []
+    return markSent(draft, this.#next(draft.pending.values()))
+  }
+
+  /** Whether what was marked was committed is not known: it is looked up. */
+  doubt (): void {
+    this.#unsure = true
+    this.wake()
+  }
+
   /** The connection has ended. */
   end (): void {
+    const { keeper, link } = this.#options
+    // The next connection may be at another node: it must know of what was acknowledged.
+    keeper.hurry(link.tenant, link.device)
     if (!this.#running) void this.#run()
   }
 
@@ -100,38 +126,53 @@ export class LinkDelivery {
     if (this.#earlier === null) await this.#begin(book.pending.values())
     this.#whileConnected = [...book.pending.values()].some(isForConnection)
     if (this.#unsure) {
-      await this.#handOver(await this.#marked())
+      const marked = await this.#marked()
       this.#unsure = false
+      await this.handOver(marked)
     }
-    const handOver: HandOver = {
+    if (!link.open || nextCommands(book.pending.values(), this.#next(book.pending.values()), clock.nowUs()).length === 0) return
+    let commands: Command[]
+    try {
+      commands = await keeper.apply(link.tenant, link.device, { sync: true, run: draft => this.mark(draft) })
+    } catch (error) {
+      this.#unsure = true
+      throw error
+    }
+    await this.handOver(commands)
+    // There may be more than the window, or than this step saw.
+    this.#again ||= commands.length > 0
+  }
+
+  /** What may go out now: what was marked and waits for its commit counts as under way. */
+  #next (pending: Iterable<Command>): HandOver {
+    const { link } = this.#options
+    const marked = [...pending].filter(command => this.#isMarked(command)).length
+    return {
       connection: link.connection,
       via: 'mqtt',
-      limit: windowMax - this.#inFlight,
+      limit: Math.max(0, windowMax - this.#inFlight - marked),
       wanted: command => link.grantedQos(requestTopic(link.device, command)) >= 0,
       again: id => this.#earlier?.has(id) === true
     }
-    if (handOver.limit <= 0 || !link.open || nextCommands(book.pending.values(), handOver, clock.nowUs()).length === 0) return
-    this.#unsure = true
-    const commands = await keeper.apply(link.tenant, link.device, { sync: true, run: draft => markSent(draft, handOver) })
-    this.#unsure = false
-    await this.#handOver(commands)
-    // There may be more than the window, or than this step saw.
-    this.#again = true
+  }
+
+  /** Sent on this connection, as it is written down, and neither handed over nor withheld yet. */
+  #isMarked ({ id, attempts }: Command): boolean {
+    return attempts.some(({ connection, at }) => connection === this.#options.link.connection && this.#handed.get(id) !== at)
   }
 
   /** Sent on this connection by a commit whose outcome was not known: nothing was handed over for it. */
   async #marked (): Promise<Command[]> {
     const { link, keeper } = this.#options
     const { pending } = await keeper.read(link.tenant, link.device, true)
-    return [...pending.values()].filter(({ id, attempts }) => !this.#handed.has(id) && attempts.some(({ connection }) => connection === link.connection))
+    return [...pending.values()].filter(command => this.#isMarked(command))
   }
 
   /** After the end of the connection. What cannot be done here is done at the next one's begin. */
   async #settle (): Promise<void> {
     const { link, keeper, isConnected } = this.#options
     if (this.#unsure) {
-      const ids = (await this.#marked()).map(({ id }) => id)
-      if (ids.length > 0) await this.#change(ids, 'withheld')
+      await this.handOver(await this.#marked())
       this.#unsure = false
     }
     // Nothing was wanted only while it is connected, and nothing came up since that was looked at: no question to the store.
@@ -161,47 +202,67 @@ export class LinkDelivery {
     this.#earlier = earlier
   }
 
-  async #handOver (commands: readonly Command[]): Promise<void> {
+  /** Hands over what was marked and is committed; at once, in the order of the calls. Never rejects. */
+  async handOver (commands: readonly Command[]): Promise<void> {
     const { link, clock, stats } = this.#options
-    const withheld: string[] = []
+    const withheld: AttemptOf[] = []
     for (const command of commands) {
-      this.#handed.add(command.id)
+      // A look after a commit in doubt may have found it first.
+      if (!this.#isMarked(command)) continue
+      const attempt = command.attempts.find(({ connection }) => connection === link.connection)
+      const handed = { id: command.id, at: attempt?.at ?? 0 }
+      this.#handed.set(handed.id, handed.at)
       const topic = requestTopic(link.device, command)
       const qos = link.grantedQos(topic)
       const message = messageOf(command)
       if (!link.open || qos < 0 || clock.nowUs() >= command.expiresAt) {
-        withheld.push(command.id)
+        withheld.push(handed)
         continue
       }
       stats.handedOver++
       this.#inFlight++
-      void link.send(topic, message, qos === 1 ? 1 : 0).then(async outcome => { await this.#done(command.id, outcome) })
+      void link.send(topic, message, qos === 1 ? 1 : 0).then(outcome => { this.#done(handed, outcome) })
     }
-    if (withheld.length > 0) await this.#change(withheld, 'withheld')
+    if (this.#handed.size > handedMax) this.#forgetHanded()
+    if (withheld.length === 0) return
+    await this.#change(withheld, 'withheld')
+    // Wanted while connected only, and nobody is: that is said by the next look.
+    this.wake()
   }
 
-  async #done (id: string, outcome: 'acked' | 'written' | 'lost'): Promise<void> {
+  /** The book in memory has every command that this process has handed over and that is still pending. */
+  #forgetHanded (): void {
+    const book = this.#options.keeper.peek(this.#options.link.tenant, this.#options.link.device)
+    if (book !== undefined) for (const id of this.#handed.keys()) if (!book.pending.has(id)) this.#handed.delete(id)
+  }
+
+  #done (handed: AttemptOf, outcome: 'acked' | 'written' | 'lost'): void {
     const { stats } = this.#options
     this.#inFlight--
     if (outcome === 'lost') stats.lost++
     if (outcome === 'acked') {
       stats.delivered++
-      await this.#change([id], 'delivered')
+      void this.#change([handed], 'delivered')
     }
     this.wake()
   }
 
   /** Tried until the store takes it: what is known must not be lost while the process lives. */
-  async #change (ids: readonly string[], kind: 'delivered' | 'withheld'): Promise<void> {
+  async #change (handed: readonly AttemptOf[], kind: 'delivered' | 'withheld'): Promise<void> {
     const { link, keeper, clock, stats, log } = this.#options
     const at = clock.nowUs()
-    if (kind === 'withheld') stats.withheld += ids.length
+    if (kind === 'withheld') stats.withheld += handed.length
     for (let delayMs = 50; ; delayMs = Math.min(retryMsMax, delayMs * 2)) {
       try {
         await keeper.apply(link.tenant, link.device, {
-          ids,
+          ids: handed.map(({ id }) => id),
           sync: kind === 'withheld',
-          run: draft => { for (const id of ids) draft.change(id, { kind, at, connection: link.connection }) }
+          waitMs: kind === 'delivered' && link.open ? deliveredWaitMs : 0,
+          run: draft => {
+            // A try whose outcome was lost may have been made, and the command marked for this connection anew.
+            const same = handed.filter(({ id, at }) => draft.command(id)?.attempts.some(attempt => attempt.connection === link.connection && attempt.at === at))
+            for (const { id } of same) draft.change(id, { kind, at, connection: link.connection })
+          }
         })
         return
       } catch (error) {

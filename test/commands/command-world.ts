@@ -39,6 +39,8 @@ export class FakeLink implements DeviceLink {
   names: readonly string[] | null = null
   /** What becomes of what is sent; `hold`: nothing yet. */
   answer: 'acked' | 'hold' = 'acked'
+  /** Told of what is handed over, in the same turn. */
+  onSend: (handed: Handed) => void = () => {}
   readonly handed: Handed[] = []
   readonly #clock: Clock
   readonly #held: ((outcome: SendOutcome) => void)[] = []
@@ -55,7 +57,9 @@ export class FakeLink implements DeviceLink {
 
   async send (topic: string, payload: Uint8Array, qos: 0 | 1): Promise<SendOutcome> {
     if (!this.open) return 'lost'
-    this.handed.push({ topic, id: topic.split('/')[5], payload: Buffer.from(payload).toString(), qos, atUs: this.#clock.nowUs() })
+    const handed = { topic, id: topic.split('/')[5], payload: Buffer.from(payload).toString(), qos, atUs: this.#clock.nowUs() }
+    this.handed.push(handed)
+    this.onSend(handed)
     for (const wake of this.#wake.splice(0)) wake()
     if (qos === 0) return 'written'
     if (this.answer === 'acked') return 'acked'
