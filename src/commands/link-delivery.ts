@@ -4,6 +4,7 @@
  * `windowMax` are under way without the client's acknowledgement.
  */
 import type { Clock } from '../core/clock.js'
+import { inParallel } from '../core/in-parallel.js'
 import { TwinfoldError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { DeviceLink } from '../twin/device-link.js'
@@ -58,6 +59,8 @@ export class LinkDelivery {
   readonly #handed = new Map<string, number>()
   /** Whether "sent" was written down is not known: when the connection ends before it is, it is looked up. */
   #unsure = false
+  /** Marked in drafts and not handed over yet; of one whose deadline comes before the look-up, this alone tells. */
+  readonly #doubtful = new Set<string>()
   /** Something waits that is wanted only while the device is connected. */
   #whileConnected = false
   /** Sent before this connection, on ones that are gone; null: not looked yet. */
@@ -79,7 +82,9 @@ export class LinkDelivery {
    */
   mark (draft: BookDraft): Command[] {
     if (this.#earlier === null || this.#unsure || !this.#options.link.open || this.#options.stopped()) return []
-    return markSent(draft, this.#next(draft.pending.values()))
+    const marked = markSent(draft, this.#next(draft.pending.values()))
+    for (const { id } of marked) this.#doubtful.add(id)
+    return marked
   }
 
   /** Whether what was marked was committed is not known: it is looked up. */
@@ -165,7 +170,9 @@ export class LinkDelivery {
   async #marked (): Promise<Command[]> {
     const { link, keeper } = this.#options
     const { pending } = await keeper.read(link.tenant, link.device, true)
-    return [...pending.values()].filter(command => this.#isMarked(command))
+    const ended = await inParallel([...this.#doubtful].filter(id => !pending.has(id)), async id => await keeper.command(link.tenant, link.device, id))
+    this.#doubtful.clear()
+    return [...pending.values(), ...ended.filter(command => command !== null)].filter(command => this.#isMarked(command))
   }
 
   /** After the end of the connection. What cannot be done here is done at the next one's begin. */
@@ -212,6 +219,7 @@ export class LinkDelivery {
       const attempt = command.attempts.find(({ connection }) => connection === link.connection)
       const handed = { id: command.id, at: attempt?.at ?? 0 }
       this.#handed.set(handed.id, handed.at)
+      this.#doubtful.delete(handed.id)
       const topic = requestTopic(link.device, command)
       const qos = link.grantedQos(topic)
       const message = messageOf(command)
@@ -232,6 +240,7 @@ export class LinkDelivery {
 
   /** The book in memory has every command that this process has handed over and that is still pending. */
   #forgetHanded (): void {
+    if (!this.#unsure && this.#doubtful.size > handedMax) this.#doubtful.clear()
     const book = this.#options.keeper.peek(this.#options.link.tenant, this.#options.link.device)
     if (book !== undefined) for (const id of this.#handed.keys()) if (!book.pending.has(id)) this.#handed.delete(id)
   }
