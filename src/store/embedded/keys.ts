@@ -27,6 +27,18 @@ import {
 export const keyVersion = 1
 export const tables = { chunk: 0x10, sealed: 0x11, slab: 0x12, seen: 0x20, pending: 0x30, outbox: 0x40 } as const
 
+/** A whole key that is made of texts, or a prefix. `invalid_request` for texts that are not printable ASCII. */
+export function textKey (table: number, texts: readonly string[]): Buffer {
+  let length = 2
+  for (const text of texts) length += text.length + 1
+  const key = Buffer.allocUnsafe(length)
+  key[0] = keyVersion
+  key[1] = table
+  let at = 2
+  for (const text of texts) at = writeText(key, at, text)
+  return key
+}
+
 /** Slabs of so much event time stand together. */
 export const slabPeriodUs = 10 * usPerMinute
 

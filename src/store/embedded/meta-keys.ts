@@ -20,8 +20,8 @@
  *     document      collection, tenant, id          -> revision, line feed, body
  *     sealRequest   shard, tenant, device, width, start, stamp (embedded-seal-requests.ts) -> nothing
  */
-import { keyVersion } from './keys.js'
-import { readText, skipText, writeText } from './key-bytes.js'
+import { textKey } from './keys.js'
+import { readText, skipText } from './key-bytes.js'
 
 export const metaTables = {
   tenant: 0x40,
@@ -47,16 +47,7 @@ export const metaTables = {
 export type MetaTable = typeof metaTables[keyof typeof metaTables]
 
 /** A whole key, or a prefix: all rows whose first texts are these. `invalid_request` for texts that are not printable ASCII. */
-export function metaKey (table: MetaTable, ...texts: readonly string[]): Buffer {
-  let length = 2
-  for (const text of texts) length += text.length + 1
-  const key = Buffer.allocUnsafe(length)
-  key[0] = keyVersion
-  key[1] = table
-  let at = 2
-  for (const text of texts) at = writeText(key, at, text)
-  return key
-}
+export function metaKey (table: MetaTable, ...texts: readonly string[]): Buffer { return textKey(table, texts) }
 
 /** The texts of a key. */
 export function textsOf (key: Buffer): string[] {

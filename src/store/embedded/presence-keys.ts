@@ -5,19 +5,9 @@
  *     open       boot, tenant, device, connection -> JSON of it
  *     boot       boot                         -> JSON
  */
-import { keyVersion } from './keys.js'
-import { writeText } from './key-bytes.js'
+import { textKey } from './keys.js'
 
 export const presenceTables = { device: 0x10, open: 0x11, boot: 0x12 } as const
 
 /** A whole key, or a prefix. `invalid_request` for texts that are not printable ASCII. */
-export function presenceKey (table: number, ...texts: readonly string[]): Buffer {
-  let length = 2
-  for (const text of texts) length += text.length + 1
-  const key = Buffer.allocUnsafe(length)
-  key[0] = keyVersion
-  key[1] = table
-  let at = 2
-  for (const text of texts) at = writeText(key, at, text)
-  return key
-}
+export function presenceKey (table: number, ...texts: readonly string[]): Buffer { return textKey(table, texts) }
