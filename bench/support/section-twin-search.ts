@@ -18,7 +18,7 @@ const filters: Readonly<Record<string, string>> = {
   'tag, reported and latest': 'reported.firmware lt "2.0" and tags.site eq "dresden" and latest.temperature gt 80',
   'latest alone': 'latest.temperature gt 98.5',
   'number deep inside': 'reported.network.rssi lt -95 and type eq "pump"',
-  'absent, negated': 'not (tags.site in ("berlin","bonn")) and not exists reported.error and reported.counter ge 99000'
+  'absent, negated': 'not (tags.site in ("berlin","bonn")) and not reported.error exists and reported.counter ge 99000'
 }
 
 function reportOf (k: number): Buffer {
@@ -78,8 +78,8 @@ export async function searchSection (context: BenchContext, profile: Profile, tw
   try {
     await sendReadings(world, devices)
     await world.api.drain(600_000)
-    const fillSeconds = await filled(world, 'exists reported.firmware', twins)
-    await filled(world, 'exists latest.temperature', twins)
+    const fillSeconds = await filled(world, 'reported.firmware exists', twins)
+    await filled(world, 'latest.temperature exists', twins)
     const rows: Row[] = []
     for (const [what, filter] of Object.entries(filters)) {
       const measured = await world.measure(() => pathOf(filter), { times: context.quick ? 40 : 200, warmUp: 20 })
