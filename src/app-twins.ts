@@ -69,14 +69,12 @@ export interface TwinParts {
   readonly bell: DeviceBells
   readonly presence: PresenceService
   readonly models: ModelService
-  readonly violations: ViolationLog
   /** What became of reads of twins. */
   readonly copies: CachedEntityReader
   readonly twins: TwinService
   readonly delivery: TwinDelivery
   readonly questions: TwinAnswers
   readonly commands: CommandService
-  readonly rules: RuleService
   readonly alarmEngine: AlarmEngine
   readonly alarms: AlarmService
   readonly sources: SourceWatch
@@ -190,7 +188,7 @@ export async function openTwins (config: Config, wiring: TwinWiring): Promise<Tw
   const sources = later.sources = new SourceWatch({ engine: alarmEngine, rules, registry: store, twins, presence, clock, log })
   const alarms = new AlarmService({ documents: store, engine: alarmEngine, rules, clock, log, ruleChanged: tenant => { sources.ruleChanged(tenant) } })
   return {
-    bell, presence, models, violations, copies: reader, twins, delivery, questions: new TwinAnswers({ twins, log }), commands, rules, alarmEngine, alarms, sources, modelRules, events, applier, journal: replicated ?? inletJournal,
+    bell, presence, models, copies: reader, twins, delivery, questions: new TwinAnswers({ twins, log }), commands, alarmEngine, alarms, sources, modelRules, events, applier, journal: replicated ?? inletJournal,
     replicated, inlet: new JournalInlet({ journal: replicated ?? inletJournal, applier, pressure }), late
   }
 }

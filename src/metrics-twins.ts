@@ -3,7 +3,7 @@ import type { SearchParts } from './app-search.js'
 import type { TwinParts } from './app-twins.js'
 import type { MetricsRegistry } from './metrics.js'
 
-export function addTwinMetrics (metrics: MetricsRegistry, parts: Omit<TwinParts, 'journal' | 'replicated' | 'inlet' | 'late' | 'questions' | 'models' | 'alarms' | 'rules'>): void {
+export function addTwinMetrics (metrics: MetricsRegistry, parts: Omit<TwinParts, 'journal' | 'replicated' | 'inlet' | 'late' | 'questions' | 'models' | 'alarms'>): void {
   const { twins, delivery, commands, presence, bell, copies, applier, events, alarmEngine, sources } = parts
   metrics.stats('twins', () => twins.stats, { gauges: ['waiting', 'cached'] })
   metrics.stats('twin_delivery', () => delivery.stats, { gauges: ['links'] })

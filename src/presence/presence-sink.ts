@@ -27,9 +27,6 @@ export interface PresenceSink {
   noteActivity (tenant: string, device: string, atUs: number): void
 }
 
-/** For tests and where nobody wants to know. */
-export const noPresence: PresenceSink = { opened: () => {}, closed: () => {}, noteActivity: () => {} }
-
 export interface PresenceView {
   readonly connected: boolean
   /** When it connected, or when its last connection ended, µs; 0: it never had one. */
